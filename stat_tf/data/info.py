@@ -1,0 +1,115 @@
+"""`dataset.json`: what a dataset directory holds. Without it, a directory is not a dataset."""
+
+import dataclasses
+import json
+import os
+
+from stat_tf import errors
+
+FILE_NAME = "dataset.json"
+REJECTED_NAME = "rejected.jsonl"
+SCHEMA_VERSION = 1
+SPLITS = ("train", "test", "unlabeled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file: its name within the directory, its records, bytes and SHA-256."""
+
+    name: str
+    num_clips: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """The contents of `dataset.json`.
+
+    Attributes:
+      classes: Class names; a label index is a position here.
+      num_segments: K, segments a clip.
+      num_snippets: S, snippets a segment.
+      num_frames: T, consecutive frames a snippet.
+      hr_size: (height, width) of the stored HR frames, pixels.
+      lr_size: (height, width) of the stored LR frames, pixels.
+      lens_blur: The stored LR frames' blur; see `degrade.Degradation`.
+      noise: The stored LR frames' noise; see `degrade.Degradation`.
+      shards: Shards by split name.
+      counts: Clips by split name, then by class name ("" for unlabelled).
+      num_rejected: Clips left out; `rejected.jsonl` says which and why.
+      source_fingerprint: Digest of the ids, labels, splits and contents of the source videos.
+    """
+
+    classes: tuple[str, ...]
+    num_segments: int
+    num_snippets: int
+    num_frames: int
+    hr_size: tuple[int, int]
+    lr_size: tuple[int, int]
+    lens_blur: float
+    noise: float
+    shards: dict[str, tuple[Shard, ...]]
+    counts: dict[str, dict[str, int]]
+    num_rejected: int
+    source_fingerprint: str
+
+    @property
+    def frames_per_clip(self) -> int:
+        """K * S * T."""
+        return self.num_segments * self.num_snippets * self.num_frames
+
+    def num_clips(self, split: str) -> int:
+        """Clips in a split."""
+        return sum(shard.num_clips for shard in self.shards.get(split, ()))
+
+    def to_json(self) -> str:
+        """The text of `dataset.json`: stable, indented, with the schema version."""
+        fields = {"schema_version": SCHEMA_VERSION, **dataclasses.asdict(self)}
+        return json.dumps(fields, indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str, path: str) -> "DatasetInfo":
+        """Reads the text of `dataset.json`; `path` is for the messages.
+
+        Raises:
+          UserError: It is not JSON, of another schema version, or lacks a field.
+        """
+        try:
+            fields = json.loads(text)
+            version = fields.pop("schema_version")
+            if version != SCHEMA_VERSION:
+                raise errors.UserError(
+                    f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: "
+                    "build the dataset again with python -m pipeline.build_dataset."
+                )
+            for name in ("hr_size", "lr_size", "classes"):
+                fields[name] = tuple(fields[name])
+            fields["shards"] = {
+                split: tuple(Shard(**shard) for shard in shards) for split, shards in fields["shards"].items()
+            }
+            return cls(**fields)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise errors.UserError(
+                f"{path} is not a dataset description ({error}): build the dataset again."
+            ) from error
+
+
+def load(data_dir: str) -> DatasetInfo:
+    """Reads a dataset directory's description.
+
+    Raises:
+      UserError: The directory or its `dataset.json` is missing or unreadable.
+    """
+    path = os.path.join(data_dir, FILE_NAME)
+    if not os.path.isdir(data_dir):
+        raise errors.UserError(f"There is no directory {data_dir}: give --data_dir a dataset that the build wrote.")
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        raise errors.UserError(
+            f"{data_dir} is not a dataset: it has no {FILE_NAME}, which the build writes last. "
+            "Run python -m pipeline.build_dataset to its end."
+        ) from None
+    return DatasetInfo.from_json(text, path)

@@ -1,0 +1,1 @@
+"""Recognizers: backbones, the temporal attention module, pretrained weights."""

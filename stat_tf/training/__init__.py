@@ -1,0 +1,1 @@
+"""Training: attention transfer as a Keras model, schedules, checkpoints, callbacks."""
