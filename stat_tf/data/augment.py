@@ -6,6 +6,7 @@ augmented HR frames, so that teacher and student look at the same place.
 
 import dataclasses
 
+import numpy as np
 import tensorflow as tf
 
 
@@ -27,28 +28,27 @@ class Augmentation:
     color_jitter: float = 0.0
 
 
-def random_box(augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
-    """Draws a crop: scale and location jitter and, by swapped sides, the flip.
+def random_crop(size: tuple[int, int], augmentation: Augmentation, seed: tf.Tensor) -> tf.Tensor:
+    """Draws the part of the frame to keep: scale and location jitter.
 
     Args:
+      size: (height, width) of the frame, pixels.
       augmentation: What may happen.
       seed: Integer [2].
 
     Returns:
-      float32 [4], (top, left, bottom, right) in fractions of the frame; left > right when mirrored.
+      int32 [4], (top, left, height, width), pixels.
     """
-    scale_seed, aspect_seed, place_seed, flip_seed = tf.unstack(tf.random.split(seed, 4))
+    scale_seed, aspect_seed, place_seed = tf.unstack(tf.random.split(seed, 3))
     last = len(augmentation.scales) - 1
-    scales = tf.constant(augmentation.scales, tf.float32)
     row = tf.random.stateless_uniform([], scale_seed, 0, last + 1, tf.int32)
     # Height and width at most one entry apart: a mild distortion, never a squeeze.
     column = row + tf.random.stateless_uniform([], aspect_seed, -1, 2, tf.int32)
-    size = tf.gather(scales, [row, tf.clip_by_value(column, 0, last)])
-    start = tf.random.stateless_uniform([2], place_seed) * (1.0 - size)
-    top, left, bottom, right = tf.unstack(tf.concat([start, start + size], 0))
-    mirrored = augmentation.flip & (tf.random.stateless_uniform([], flip_seed) < 0.5)
-    left, right = tf.where(mirrored, right, left), tf.where(mirrored, left, right)
-    return tf.stack([top, left, bottom, right])
+    fractions = tf.gather(tf.constant(augmentation.scales, tf.float32), [row, tf.clip_by_value(column, 0, last)])
+    box = tf.maximum(1, tf.cast(tf.round(fractions * tf.constant(size, tf.float32)), tf.int32))
+    room = tf.cast(tf.constant(size) - box + 1, tf.float32)
+    start = tf.cast(tf.random.stateless_uniform([2], place_seed) * room, tf.int32)
+    return tf.concat([start, box], 0)
 
 
 def jitter_color(frames: tf.Tensor, strength: float, seed: tf.Tensor) -> tf.Tensor:
@@ -81,10 +81,16 @@ def augment(frames: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> t
     Returns:
       uint8 [N, crop height, crop width, 3].
     """
-    box_seed, color_seed = tf.unstack(tf.random.split(seed, 2))
-    boxes = tf.repeat(random_box(augmentation, box_seed)[tf.newaxis], tf.shape(frames)[0], axis=0)
-    indices = tf.range(tf.shape(frames)[0])
-    frames = tf.image.crop_and_resize(frames, boxes, indices, augmentation.crop_size)
+    crop_seed, flip_seed, color_seed = tf.unstack(tf.random.split(seed, 3))
+    size = tuple(frames.shape[1:3])
+    top, left, height, width = tf.unstack(random_crop(size, augmentation, crop_seed))
+    frames = frames[:, top : top + height, left : left + width]
+    if augmentation.flip:
+        mirrored = tf.random.stateless_uniform([], flip_seed) < 0.5
+        frames = tf.cond(mirrored, lambda: tf.reverse(frames, [2]), lambda: frames)
+    largest = max(augmentation.scales) * np.array(size)
+    # As in evaluation: without it, a shrunken crop would be sharper than what evaluation sees.
+    frames = tf.image.resize(frames, augmentation.crop_size, antialias=bool((largest > augmentation.crop_size).any()))
     if augmentation.color_jitter > 0:
         frames = jitter_color(frames, augmentation.color_jitter, color_seed)
     return tf.cast(tf.clip_by_value(tf.round(frames), 0, 255), tf.uint8)

@@ -30,7 +30,8 @@ class DatasetInfo:
       classes: Class names; a label index is a position here.
       num_segments: K, segments a clip.
       num_snippets: S, snippets a segment.
-      num_frames: T, consecutive frames a snippet.
+      num_frames: T, frames a snippet.
+      frame_stride: Frames of the video from one of a snippet's frames to the next; 1: consecutive.
       hr_size: (height, width) of the stored HR frames, pixels.
       lr_size: (height, width) of the stored LR frames, pixels.
       lens_blur: The stored LR frames' blur; see `degrade.Degradation`.
@@ -39,12 +40,14 @@ class DatasetInfo:
       counts: Clips by split name, then by class name ("" for unlabelled).
       num_rejected: Clips left out; `rejected.jsonl` says which and why.
       source_fingerprint: Digest of the ids, labels, splits and contents of the source videos.
+      warnings: What the build found odd, one sentence each.
     """
 
     classes: tuple[str, ...]
     num_segments: int
     num_snippets: int
     num_frames: int
+    frame_stride: int
     hr_size: tuple[int, int]
     lr_size: tuple[int, int]
     lens_blur: float
@@ -53,6 +56,7 @@ class DatasetInfo:
     counts: dict[str, dict[str, int]]
     num_rejected: int
     source_fingerprint: str
+    warnings: tuple[str, ...] = ()
 
     @property
     def frames_per_clip(self) -> int:
@@ -83,7 +87,7 @@ class DatasetInfo:
                     f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: "
                     "build the dataset again with python -m pipeline.build_dataset."
                 )
-            for name in ("hr_size", "lr_size", "classes"):
+            for name in ("hr_size", "lr_size", "classes", "warnings"):
                 fields[name] = tuple(fields[name])
             fields["shards"] = {
                 split: tuple(Shard(**shard) for shard in shards) for split, shards in fields["shards"].items()
@@ -96,20 +100,24 @@ class DatasetInfo:
 
 
 def load(data_dir: str) -> DatasetInfo:
-    """Reads a dataset directory's description.
+    """Reads a dataset directory's description, wherever TensorFlow's file systems reach.
 
     Raises:
       UserError: The directory or its `dataset.json` is missing or unreadable.
     """
+    import tensorflow as tf  # for its file systems; the names above are of use without it
+
     path = os.path.join(data_dir, FILE_NAME)
-    if not os.path.isdir(data_dir):
+    if not tf.io.gfile.isdir(data_dir):
         raise errors.UserError(f"There is no directory {data_dir}: give --data_dir a dataset that the build wrote.")
     try:
-        with open(path, encoding="utf-8") as file:
+        with tf.io.gfile.GFile(path) as file:
             text = file.read()
-    except FileNotFoundError:
+    except tf.errors.NotFoundError:
         raise errors.UserError(
             f"{data_dir} is not a dataset: it has no {FILE_NAME}, which the build writes last. "
             "Run python -m pipeline.build_dataset to its end."
         ) from None
+    except (tf.errors.OpError, UnicodeDecodeError) as error:
+        raise errors.UserError(f"{path} cannot be read ({error}): check --data_dir.") from error
     return DatasetInfo.from_json(text, path)

@@ -1,0 +1,110 @@
+"""CPU time of the dataset build a clip, against the decoding and encoding that no build can do without.
+
+  python -m benchmarks.build --videos=UCF-101 --num_clips=60
+
+Build: all that the Beam job does with a clip, from its path to the staged record. Floor: PyAV decodes
+up to the last frame that is needed, libswscale brings those needed to the HR size in one step, and
+they are encoded as JPEG. The two take turns on each clip, and the best time of each is compared, which
+other work on the machine disturbs least: aim at most 1.5. The job's fixed cost (starting, tracing,
+writing shards) is shown apart.
+"""
+
+import json
+import os
+import tempfile
+import time
+
+from absl import flags
+
+from stat_tf import command
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string("videos", None, "Directory of videos, searched to any depth.", required=True)
+flags.DEFINE_integer("num_clips", 60, "Videos to measure, spread over the directory.", lower_bound=1)
+flags.DEFINE_integer("repeats", 3, "Measurements of each clip.", lower_bound=1)
+flags.DEFINE_list("hr_size", ["96", "128"], "Height and width of the HR frames, pixels.")
+flags.DEFINE_list("lr_size", ["12", "16"], "Height and width of the LR frames, pixels.")
+flags.DEFINE_integer("num_segments", 4, "K, segments a clip.", lower_bound=1)
+flags.DEFINE_integer("num_snippets", 5, "S, snippets a segment.", lower_bound=1)
+flags.DEFINE_integer("num_frames", 3, "T, frames a snippet.", lower_bound=1)
+flags.DEFINE_integer("jpeg_quality", 95, "Quality of the HR frames.", lower_bound=1, upper_bound=100)
+
+
+def cpu_seconds(function):
+    """CPU seconds of one call, over all threads of this process."""
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def floor(path, settings):
+    """Decodes the frames that a record needs and encodes them, and nothing else."""
+    import av
+    import cv2
+
+    from stat_tf.data import sampling
+
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        shape = settings.num_segments, settings.num_snippets, settings.num_frames
+        chosen = sampling.sample_frames(range(stream.frames), *shape)
+        needed, last = set(chosen), max(chosen)
+        height, width = settings.hr_size
+        quality = [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality]
+        for number, frame in enumerate(container.decode(stream)):
+            if number in needed:
+                picture = frame.to_ndarray(format="bgr24", width=width, height=height, threads=1)
+                cv2.imencode(".jpg", picture, quality)
+            if number == last:
+                break
+
+
+def main() -> None:
+    """Prints CPU milliseconds a clip of the floor and the build, and their ratio."""
+    for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")  # as the build's workers
+    from pipeline import build, clips_to_records
+    from pipeline.beam_options import parse
+    from pipeline.sources import files
+    from pipeline.sources.clip import Clip, Listing
+    from stat_tf.data import degrade
+
+    settings = clips_to_records.RecordSettings(
+        num_segments=FLAGS.num_segments,
+        num_snippets=FLAGS.num_snippets,
+        num_frames=FLAGS.num_frames,
+        frame_stride=1,
+        hr_size=tuple(map(int, FLAGS.hr_size)),
+        jpeg_quality=FLAGS.jpeg_quality,
+        degradation=degrade.Degradation(tuple(map(int, FLAGS.lr_size))),
+    )
+    paths = [path for path in files.list_files(FLAGS.videos, "videos") if path.lower().endswith(files.VIDEO_SUFFIXES)]
+    paths = paths[:: max(1, len(paths) // FLAGS.num_clips)][: FLAGS.num_clips]
+    clips = [Clip(path, "class", "train") for path in paths]
+    totals = {"floor": 0.0, "build": 0.0}
+    with tempfile.TemporaryDirectory() as directory:
+        convert = clips_to_records.ClipToRecord(settings, FLAGS.videos, directory, None)
+        convert.setup()
+        list(convert.process(clips_to_records.ClipTask(clips[0], 0, "shard")))
+        for clip in clips:
+            task = clips_to_records.ClipTask(clip, 0, "shard")
+            runs = {
+                "floor": lambda clip=clip: floor(os.path.join(FLAGS.videos, clip.path), settings),
+                "build": lambda task=task: list(convert.process(task)),
+            }
+            times = [{name: cpu_seconds(run) for name, run in runs.items()} for _ in range(FLAGS.repeats)]
+            for name in runs:
+                totals[name] += min(time[name] for time in times)
+        config = build.BuildConfig(FLAGS.videos, f"{directory}/data", settings)
+        listing = Listing(("class",), tuple(clips))
+        job = cpu_seconds(lambda: build.build(listing, config, parse(["--direct_running_mode=in_memory"], len(clips))))
+    results = {f"{name}_ms_per_clip": round(1e3 * total / len(clips), 2) for name, total in totals.items()}
+    results["ratio"] = round(totals["build"] / totals["floor"], 3)
+    results["fixed_seconds"] = round(job - totals["build"], 2)
+    print(json.dumps({"clips": len(clips), **results}))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,125 @@
+"""Builds a dataset from videos.
+
+  python -m pipeline.build_dataset --layout=folders --videos=VIDEOS --output=DATA
+  python -m pipeline.build_dataset --layout=ucf101 --videos=UCF-101 --annotations=ucfTrainTestlist --split=1 \
+      --output=DATA --num_segments=8 --num_snippets=3
+
+Layouts:
+  folders   VIDEOS/{train,test}/CLASS/VIDEO and VIDEOS/unlabeled/VIDEO
+  ucf101    VIDEOS/CLASS/v_CLASS_gNN_cNN.avi; ANNOTATIONS holds classInd.txt, trainlist0N.txt, testlist0N.txt
+  hmdb51    VIDEOS/CLASS/NAME.avi; ANNOTATIONS holds CLASS_test_splitN.txt
+  manifest  ANNOTATIONS is a .csv or .jsonl file: path, label (empty: unlabelled), split, group
+
+All options of Apache Beam are understood too: --runner, --direct_num_workers, --project and so on. Without
+--runner, the job uses the cores of this machine.
+"""
+
+import logging
+import sys
+
+from absl import flags
+
+from stat_tf import command, errors
+from stat_tf.data import sizes
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("layout", None, ["folders", "ucf101", "hmdb51", "manifest"], "How the videos are listed; see above.")
+flags.DEFINE_string("videos", None, "Directory of the videos. A clip's id is its path below it.")
+flags.DEFINE_string("annotations", None, "Directory of the official lists, or the manifest. Not for --layout=folders.")
+flags.DEFINE_integer(
+    "split", None, "Which official split of UCF101 or HMDB51; 1 when not given.", lower_bound=1, upper_bound=3
+)
+flags.DEFINE_string("output", None, "The dataset directory to write. It appears when it is whole.")
+flags.DEFINE_bool("overwrite", False, "Replace the dataset at --output, when the new one is whole.")
+flags.DEFINE_string(
+    "hr_size", "96x128", "HEIGHTxWIDTH of the stored HR frames; videos are cropped to its aspect ratio."
+)
+flags.DEFINE_string("lr_size", "12x16", "HEIGHTxWIDTH of the LR frames, of the same aspect ratio within 2%.")
+flags.DEFINE_integer("num_segments", 8, "K, segments a clip.", lower_bound=1)
+flags.DEFINE_integer("num_snippets", 3, "S, snippets a segment: the choices that training samples from.", lower_bound=1)
+flags.DEFINE_integer("num_frames", 1, "T, frames a snippet.", lower_bound=1)
+flags.DEFINE_integer(
+    "frame_stride",
+    1,
+    "Frames from one of a snippet's frames to the next; 1: consecutive, as in the paper.",
+    lower_bound=1,
+)
+flags.DEFINE_float("lens_blur", 0.25, "Standard deviation of the lens blur in LR pixels; 0 for none.", lower_bound=0)
+flags.DEFINE_float("noise", 2.0, "Standard deviation of the sensor noise in grey levels; 0 for none.", lower_bound=0)
+flags.DEFINE_integer("jpeg_quality", 95, "Quality of the stored HR frames.", lower_bound=1, upper_bound=100)
+flags.DEFINE_integer(
+    "num_shards", None, "Files a split; by default one for each 150 MB or so, 4 at least.", lower_bound=1
+)
+flags.DEFINE_float(
+    "max_rejected", 0.05, "Largest fraction of videos that may be unusable; above it the job fails.", 0, 1
+)
+flags.DEFINE_enum(
+    "duplicates", "fail", ["fail", "warn"], "What to do about files of the same content in different splits."
+)
+flags.mark_flags_as_required(["layout", "videos", "output"])
+
+_beam_arguments: list[str] = []
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    """Takes our flags; what remains has to be Beam's."""
+    FLAGS.set_gnu_getopt()  # Beam's "--option value" does not end our flags
+    try:
+        remaining = FLAGS(argv, known_only=True)
+    except flags.Error as error:
+        print(f"FATAL Flags parsing error: {error}\nPass --helpshort to see help on flags.", file=sys.stderr)
+        sys.exit(1)
+    _beam_arguments.extend(remaining[1:])
+    return remaining[:1]
+
+
+def _listing():
+    """Reads the listing that --layout names."""
+    from pipeline import sources
+
+    if (FLAGS.split is not None) and FLAGS.layout not in ("ucf101", "hmdb51"):
+        raise errors.UserError(f"--split has no meaning for --layout={FLAGS.layout}: leave it out.")
+    if (FLAGS.annotations is None) != (FLAGS.layout == "folders"):
+        verb = "takes no" if FLAGS.layout == "folders" else "needs"
+        raise errors.UserError(f"--layout={FLAGS.layout} {verb} --annotations.")
+    return sources.read(FLAGS.layout, FLAGS.videos, FLAGS.annotations, FLAGS.split or 1)
+
+
+def main() -> None:
+    """Builds the dataset that the flags describe."""
+    hr_size, lr_size = sizes.parse_pair(FLAGS.hr_size, FLAGS.lr_size)
+    logging.disable(logging.WARNING)  # Beam's notices about what is not installed
+    from pipeline import beam_options
+
+    beam_options.check(_beam_arguments, FLAGS)
+    listing = _listing()
+    execution = beam_options.parse(_beam_arguments, len(listing.clips))
+    from pipeline import build, clips_to_records
+    from stat_tf.data import degrade
+
+    if not execution.is_local:
+        logging.disable(logging.NOTSET)  # what a remote runner logs is its progress
+
+    config = build.BuildConfig(
+        videos=FLAGS.videos,
+        output=FLAGS.output,
+        settings=clips_to_records.RecordSettings(
+            num_segments=FLAGS.num_segments,
+            num_snippets=FLAGS.num_snippets,
+            num_frames=FLAGS.num_frames,
+            frame_stride=FLAGS.frame_stride,
+            hr_size=hr_size,
+            jpeg_quality=FLAGS.jpeg_quality,
+            degradation=degrade.Degradation(lr_size, FLAGS.lens_blur, FLAGS.noise),
+        ),
+        num_shards=FLAGS.num_shards,
+        max_rejected=FLAGS.max_rejected,
+        fail_on_duplicates=FLAGS.duplicates == "fail",
+        overwrite=FLAGS.overwrite,
+    )
+    description = build.build(listing, config, execution)
+    print(build.report(description, FLAGS.output))
+
+
+if __name__ == "__main__":
+    command.run(main, flags_parser=_parse_flags)

@@ -1,0 +1,89 @@
+"""Records to TFRecord shards whose bytes depend on the records alone."""
+
+import collections
+import hashlib
+import math
+import uuid
+from collections.abc import Iterable
+
+import apache_beam as beam
+import tensorflow as tf
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.clips_to_records import RecordSettings, StagedRecord
+from pipeline.sources.clip import Clip
+from stat_tf.data import info
+
+_SHARD_BYTES = 150e6  # large enough to stream well, small enough to spread
+_FEWEST_SHARDS = 4  # for a few readers to share
+# Of a typical frame at JPEG quality 95, and of PNG on noise.
+_HR_BYTES_PER_PIXEL = 0.5
+_LR_BYTES_PER_PIXEL = 3.0
+
+
+def _order(clip_id: str) -> bytes:
+    """Sorts clips at random, but always alike: ids themselves would put classes side by side."""
+    return hashlib.sha256(clip_id.encode()).digest()
+
+
+def estimate_num_shards(num_clips: int, settings: RecordSettings) -> int:
+    """How many shards to cut a split into, from its size as the settings let expect it."""
+    pixels = math.prod(settings.hr_size), math.prod(settings.degradation.lr_size)
+    frame_bytes = pixels[0] * _HR_BYTES_PER_PIXEL + pixels[1] * _LR_BYTES_PER_PIXEL
+    clip_bytes = settings.num_segments * settings.num_snippets * settings.num_frames * frame_bytes
+    return max(min(_FEWEST_SHARDS, num_clips), math.ceil(num_clips * clip_bytes / _SHARD_BYTES))
+
+
+def assign_shards(clips: Iterable[Clip], settings: RecordSettings, num_shards: int | None) -> dict[str, list[Clip]]:
+    """Deals the clips of each split out to its shards, by the hash of their ids.
+
+    Args:
+      clips: All clips.
+      settings: What a record holds; for the size.
+      num_shards: Shards a split (no more than it has clips); None for a number that suits the size.
+
+    Returns:
+      Clips by shard file name. The clips' order does not matter.
+    """
+    by_split = collections.defaultdict(list)
+    for clip in clips:
+        by_split[clip.split].append(clip)
+    shards = {}
+    for split in info.SPLITS:
+        members = sorted(by_split[split], key=lambda clip: _order(clip.path))
+        count = min(num_shards or estimate_num_shards(len(members), settings), len(members))
+        for index in range(count):
+            # Ranks of hashes, not hashes themselves, so that shards differ by one clip at most.
+            shards[f"{split}-{index:05d}-of-{count:05d}.tfrecord"] = members[index::count]
+    return shards
+
+
+class WriteShard(beam.DoFn):
+    """Writes (shard, [`StagedRecord`, ...]) in order of the ids' hashes; yields the shard's `info.Shard`."""
+
+    def __init__(self, staging: str, destination: str):
+        """Creates the function.
+
+        Args:
+          staging: Directory for unfinished shards.
+          destination: Directory that a shard is moved to when it is whole.
+        """
+        self._staging = staging
+        self._destination = destination
+
+    def process(self, element: tuple[str, Iterable[StagedRecord]]) -> Iterable[info.Shard]:
+        name, records = element
+        # A runner may run this twice at once.
+        unfinished = FileSystems.join(self._staging, f"{name}-{uuid.uuid4().hex}")
+        num_clips = 0
+        with tf.io.TFRecordWriter(unfinished) as writer:
+            for staged in sorted(records, key=lambda staged: _order(staged.clip_id)):
+                with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                    writer.write(file.read())
+                num_clips += 1
+        with FileSystems.open(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            num_bytes = file.tell()
+        FileSystems.rename([unfinished], [FileSystems.join(self._destination, name)])
+        yield info.Shard(name, num_clips, num_bytes, digest)

@@ -1,0 +1,35 @@
+"""What every source yields: clips, with their labels and splits."""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Clip:
+    """One video of a collection.
+
+    Attributes:
+      path: Relative to the videos' root, with forward slashes, or absolute where it lies elsewhere.
+        It is the clip's id: unique, and the same on every machine.
+      label: Class name; "" for an unlabelled clip.
+      split: "train", "test" or "unlabeled".
+      group: Clips of one group show the same people, place or film, and belong in the same split;
+        "" where it is not known.
+    """
+
+    path: str
+    label: str
+    split: str
+    group: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """A collection of videos.
+
+    Attributes:
+      classes: Class names; a label index is a position here.
+      clips: The clips, in no particular order.
+    """
+
+    classes: tuple[str, ...]
+    clips: tuple[Clip, ...]

@@ -1,0 +1,167 @@
+"""A dataset appears whole or not at all: it is built beside its place and moved there."""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from typing import TextIO
+
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline.sources import files
+from stat_tf import errors
+from stat_tf.data import info
+
+_MARK = ".building-"
+_REPLACED = "replaced"
+_LOCK = "lock"
+# A build writes no other files. Without the description, they are what a killed build had moved to its output.
+_BUILT = re.compile(rf"/(?:(?:{'|'.join(info.SPLITS)})-\d+-of-\d+\.tfrecord|{re.escape(info.REJECTED_NAME)})$")
+
+
+def _lock(place: str) -> TextIO | None:
+    """Locks a staging directory until the returned file is closed or this process ends; None if another has it."""
+    file = open(os.path.join(place, _LOCK), "w", encoding="utf-8")  # noqa: SIM115
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    except OSError:
+        pass  # A file system without locks: two builds at once are not told apart from one that was killed.
+    return file
+
+
+def _others(output: str) -> list[str]:
+    """The staging directories beside an output, of builds that run or were killed; known of local outputs only."""
+    if files.is_remote(output):
+        return []
+    parent, name = os.path.split(os.path.abspath(output))
+    if not os.path.isdir(parent):
+        return []
+    found = (os.path.join(parent, entry) for entry in os.listdir(parent) if entry.startswith(name + _MARK))
+    return [path for path in found if os.path.isdir(path)]
+
+
+def recover(output: str) -> None:
+    """Puts back the dataset that a build was replacing when it was killed between its two moves."""
+    output = output.rstrip("/")
+    for place in _others(output):
+        replaced = os.path.join(place, _REPLACED)
+        if os.path.exists(replaced) and not os.path.exists(output) and (lock := _lock(place)):
+            with lock:
+                os.rename(replaced, output)
+
+
+def check_output(output: str, overwrite: bool) -> None:
+    """Checks that a dataset may be put there.
+
+    Raises:
+      UserError: There is a dataset and `overwrite` is false, something that is not a dataset is there,
+        or Beam would read the path as a pattern.
+    """
+    if files.is_remote(output) and re.search(r"[*?\[]", output):
+        raise errors.UserError(f"Beam reads *, ? and [ in {output} as a pattern: give another --output.")
+    if FileSystems.exists(FileSystems.join(output, info.FILE_NAME)):
+        if not overwrite:
+            raise errors.UserError(f"{output} already holds a dataset: give --overwrite to replace it.")
+        return
+    if files.is_remote(output):
+        taken = not all(_BUILT.search(path) for path in files.list_objects(output))
+    else:
+        taken = os.path.exists(output) and (not os.path.isdir(output) or os.listdir(output))
+    if taken:
+        raise errors.UserError(f"{output} exists and is not a dataset: give another --output.")
+
+
+def _delete(place: str) -> None:
+    if not files.is_remote(place):
+        shutil.rmtree(place, ignore_errors=True)  # A killed build's worker may write one more file.
+    elif found := [place] if FileSystems.exists(place) else files.list_objects(place):
+        FileSystems.delete(found)  # In an object store, a directory is but its objects.
+
+
+def _delete_killed(output: str, own: str) -> None:
+    """Deletes what killed builds left behind; refuses to build where another build is at work."""
+    for place in _others(output):
+        if os.path.abspath(own) == place:
+            continue
+        lock = _lock(place)
+        if not lock:
+            raise errors.UserError(f"Another build is writing {output}: wait for its end, or give another --output.")
+        with lock:
+            _delete(place)
+
+
+@contextlib.contextmanager
+def directory(output: str) -> Iterator[str]:
+    """Makes the directory to build in, and deletes it in the end; those of killed builds too.
+
+    Yields:
+      Its path: beside the output, so that moving the dataset there costs nothing.
+
+    Raises:
+      UserError: It cannot be written, or another build of the same local output is running.
+    """
+    output = output.rstrip("/")
+    # A name of its own: a killed build's processes may live on for a moment.
+    place = output + _MARK + uuid.uuid4().hex[:8]
+    with contextlib.ExitStack() as stack:
+        stack.callback(_delete, place)
+        try:
+            for folder in ("clips", "shards", "dataset"):
+                FileSystems.mkdirs(FileSystems.join(place, folder))
+            if not files.is_remote(place):
+                stack.enter_context(_lock(place))
+                _delete_killed(output, place)
+        except OSError as error:
+            raise errors.UserError(f"{place} cannot be written: check --output.") from error
+        yield place
+
+
+def publish(place: str, output: str) -> None:
+    """Moves the finished dataset to its place, and what was there away.
+
+    A local output is replaced in two renames. An object store knows only single objects: there,
+    `dataset.json` is the first to go and the last to come, so that no reader takes a part for a dataset.
+
+    Raises:
+      UserError: The output cannot be written.
+    """
+    try:
+        move = _move_objects if files.is_remote(output) else _move_directory
+        move(place, output.rstrip("/"))
+    except OSError as error:
+        raise errors.UserError(f"The dataset cannot be moved to {output} ({error}): check --output.") from error
+
+
+def _move_directory(place: str, output: str) -> None:
+    replaced = os.path.join(place, _REPLACED)
+    if os.path.exists(output):
+        os.rename(output, replaced)
+    try:
+        os.rename(os.path.join(place, "dataset"), output)
+    except BaseException:
+        if os.path.exists(replaced):
+            os.rename(replaced, output)
+        raise
+
+
+def _move_objects(place: str, output: str) -> None:
+    finished = FileSystems.join(place, "dataset")
+    description = FileSystems.join(output, info.FILE_NAME)
+    if FileSystems.exists(description):
+        FileSystems.delete([description])
+    if old := files.list_objects(output):
+        FileSystems.delete(old)
+    if not FileSystems.exists(output):
+        FileSystems.mkdirs(output)  # for remote file systems that do have directories
+    names = [path.rpartition("/")[2] for path in files.list_objects(finished)]
+    names = [name for name in names if name != info.FILE_NAME]
+    for moved in (names, [info.FILE_NAME]):
+        FileSystems.rename(
+            [FileSystems.join(finished, name) for name in moved], [FileSystems.join(output, name) for name in moved]
+        )

@@ -1,0 +1,44 @@
+"""Frame sizes as flags give them and messages name them."""
+
+import re
+from collections.abc import Sequence
+
+from stat_tf import errors
+
+_LARGEST_MISMATCH = 0.02
+
+
+def parse(value: str, flag: str) -> tuple[int, int]:
+    """Parses "96x128" to (96, 128).
+
+    Raises:
+      UserError: It is not HEIGHTxWIDTH in positive whole numbers.
+    """
+    match = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", value)
+    if not match:
+        raise errors.UserError(f"--{flag}={value} is not a size: write HEIGHTxWIDTH in pixels, as 96x128.")
+    return int(match.group(1)), int(match.group(2))
+
+
+def text(size: Sequence[int]) -> str:
+    """(96, 128) as "96x128"."""
+    return "x".join(map(str, size))
+
+
+def parse_pair(hr_text: str, lr_text: str) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Parses the HR and LR frame sizes.
+
+    Raises:
+      UserError: One is malformed, LR is the larger, or their aspect ratios differ by more than 2%.
+    """
+    hr_size, lr_size = parse(hr_text, "hr_size"), parse(lr_text, "lr_size")
+    if lr_size[0] > hr_size[0] or lr_size[1] > hr_size[1]:
+        raise errors.UserError(
+            f"--lr_size={lr_text} is larger than --hr_size={hr_text}: LR frames are made from HR ones."
+        )
+    ratio = (hr_size[1] * lr_size[0]) / (hr_size[0] * lr_size[1])
+    if max(ratio, 1 / ratio) > 1 + _LARGEST_MISMATCH:
+        raise errors.UserError(
+            f"--hr_size={hr_text} and --lr_size={lr_text} have different aspect ratios: LR frames would be distorted."
+        )
+    return hr_size, lr_size

@@ -1,0 +1,1 @@
+"""What runs after training: evaluation, export, prediction and the pictures of the attention."""

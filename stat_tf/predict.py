@@ -1,0 +1,61 @@
+"""Asks an export what happens in videos, or in frames that a low-resolution sensor took.
+
+  python -m stat_tf.predict --model=EXPORT --videos=a.mp4,b.avi
+  python -m stat_tf.predict --model=EXPORT --frames=clip.npy,folder_of_images --format=jsonl
+
+Videos may have any size: they are cropped, shrunk, blurred and given noise as the dataset's LR frames
+were. The noise is seeded, so an answer repeats. Frames must have the sensor's size: a uint8 `.npy` of
+[K, T, h, w, 3] or [N, h, w, 3], or a directory of images in the order of their names.
+
+`--format=jsonl` prints a line for each input that could be read:
+  {"source": PATH, "top": [{"class": NAME, "probability": P}, ... best first, at most five],
+   "segment_weights": [K temporal attention weights, which sum to 1]}
+An input that cannot be read is named on stderr, the rest are answered, and the exit code is 1.
+"""
+
+import sys
+
+from absl import flags
+
+from stat_tf import command, errors
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_string(
+    "model", None, "EXPORT/VERSION as stat_tf.export wrote it; EXPORT stands for its newest.", required=True
+)
+flags.DEFINE_list("videos", [], "Video files, separated by commas.")
+flags.DEFINE_list(
+    "frames", [], "Frames at the sensor's size: .npy files or directories of images, separated by commas."
+)
+flags.DEFINE_enum("format", "table", ["table", "jsonl"], "How to print: to read, or a line of JSON an input.")
+
+
+def main() -> int:
+    """Answers each input; returns 1 if any could not be read."""
+    if not FLAGS.videos and not FLAGS.frames:
+        raise errors.UserError("Nothing to predict: give --videos or --frames.")
+
+    import tqdm
+
+    from stat_tf.inference import inputs, prediction, serving
+
+    # A file name need not be text that the terminal can show.
+    sys.stdout.reconfigure(errors="backslashreplace")
+    sys.stderr.reconfigure(errors="backslashreplace")
+    model = serving.ServedModel(FLAGS.model)
+    show = prediction.to_json if FLAGS.format == "jsonl" else prediction.to_text
+    work = [(inputs.clip_from_video, path) for path in FLAGS.videos]
+    work += [(inputs.clip_from_frames, path) for path in FLAGS.frames]
+    exit_code = 0
+    for read, path in tqdm.tqdm(work, desc="predicting", unit="clip", disable=None if len(work) > 1 else True):
+        try:
+            tqdm.tqdm.write(show(prediction.predict(model, path, read(path, model))))
+        except errors.UserError as error:
+            tqdm.tqdm.write(f"error: {error}", file=sys.stderr)
+            exit_code = 1
+    return exit_code
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,105 @@
+r"""Trains a teacher, a student, or a student with a teacher's attention.
+
+    python -m stat_tf.train --stage=teacher --data_dir=DATA --run_dir=RUNS/teacher
+    python -m stat_tf.train --stage=student --data_dir=DATA --run_dir=RUNS/student
+    python -m stat_tf.train --stage=stat --data_dir=DATA --run_dir=RUNS/stat \
+        --teacher_run=RUNS/teacher --init_run=RUNS/student
+
+Run it again to resume: a run goes on from its last complete epoch and ends as if it had never
+been stopped. Settings can be kept in a file, one flag a line, given by --flagfile; the paper's
+(section 4.2) are the defaults.
+"""
+
+from absl import flags
+
+from stat_tf import command
+
+_SETTINGS = (
+    flags.DEFINE_enum("stage", None, ["teacher", "student", "stat"], "What to train.", required=True),
+    flags.DEFINE_string("data_dir", None, "Dataset directory, from python -m pipeline.build_dataset.", required=True),
+    flags.DEFINE_string("teacher_run", "", "Stage stat: run directory of the teacher."),
+    flags.DEFINE_string("init_run", "", "Run directory whose best weights to start from; stage stat: the student's."),
+    flags.DEFINE_bool(
+        "allow_other_data",
+        False,
+        "Let teacher_run and init_run be trained on other clips than data_dir's, which may hold clips it tests on.",
+    ),
+    # The network.
+    flags.DEFINE_enum("backbone", "resnet34", ["resnet18", "resnet34", "efficientnet_lite0"], "Feature extractor."),
+    flags.DEFINE_float("width", 1.0, "Factor on a ResNet's channels."),
+    flags.DEFINE_enum(
+        "student_input",
+        "upsample",
+        ["upsample", "native"],
+        "LR frames upsampled to the crop, or as is; a teacher reads the crop either way. Native EfficientNet-Lite0's "
+        "last stage is a single cell at 12x16, whose SAT is always 0.",
+    ),
+    flags.DEFINE_enum("temporal_fusion", "average", ["average", "gray_stack"], "How T frames become one feature."),
+    flags.DEFINE_float("dropout", 0.0, "Fraction of the features dropped before the classifier.", 0, 1),
+    flags.DEFINE_enum("init_from", "auto", ["auto", "imagenet", "none"], "Weights; auto: ImageNet's where there are."),
+    flags.DEFINE_enum(
+        "frozen_batch_norm",
+        "auto",
+        ["auto", "true", "false"],
+        "All but the first; auto: if the weights are pretrained.",
+    ),
+    # The clips.
+    flags.DEFINE_string("crop_size", None, "HR view, HEIGHTxWIDTH. Default: all of the stored frame."),
+    flags.DEFINE_string("lr_size", None, "LR frames, HEIGHTxWIDTH; must be the dataset's, the default."),
+    flags.DEFINE_integer("num_segments", None, "K, segments a clip; must be the dataset's, the default.", 1),
+    flags.DEFINE_integer("num_frames", None, "T, frames a segment; must be the dataset's, the default.", 1),
+    flags.DEFINE_string("scales", "1,0.875,0.75", "Crop sides to draw from, as fractions of the frame."),
+    flags.DEFINE_bool("flip", True, "Mirror half of the clips."),
+    flags.DEFINE_float("color_jitter", 0.0, "Largest relative change of brightness, contrast, saturation.", 0, 1),
+    # The losses (equation 4, Table 1).
+    flags.DEFINE_enum("weights", "fixed", ["fixed", "rolling"], "Stage stat: loss weights over the epochs."),
+    flags.DEFINE_string("overall_weights", "1/3,1/3,1/3", "Stage stat: weights of CE, SAT, TAT."),
+    flags.DEFINE_string("sat_weights", None, "Stage stat: fixed weights of the stages. Default: 1/4 each."),
+    flags.DEFINE_string(
+        "tat_weights", None, "Stage stat: fixed weights of the TAM's hidden and last layer. Default: 1/2 each."
+    ),
+    flags.DEFINE_integer("rolling_period", 10, "Epochs a turn of the rolling weights.", 1),
+    flags.DEFINE_enum("distance", "l2", ["l2", "squared"], "Stage stat: equations 2 and 3 as printed, or squared."),
+    # Optimisation.
+    flags.DEFINE_integer("epochs", 50, "Epochs in all.", 1),
+    flags.DEFINE_integer("batch_size", 256, "Clips a step, over all devices together.", 1),
+    flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adamw"], "The optimizer."),
+    flags.DEFINE_float("learning_rate", 0.001, "After warm-up, for the whole batch_size."),
+    flags.DEFINE_float("momentum", 0.9, "Of SGD."),
+    flags.DEFINE_float("weight_decay", 0.0, "Decoupled, times the rate; not on biases and normalisation.", 0),
+    flags.DEFINE_float("clip_norm", 20.0, "Largest global norm of the gradient, as in TSN; 0: no clipping.", 0),
+    flags.DEFINE_enum("schedule", "step", ["step", "cosine"], "Of the learning rate."),
+    flags.DEFINE_float("warmup_epochs", 5.0, "Epochs over which the rate rises linearly.", 0),
+    flags.DEFINE_float("decay_epochs", 20.0, "Schedule step: epochs between two steps."),
+    flags.DEFINE_float("decay_factor", 0.1, "Schedule step: what each step multiplies the rate by.", 0, 1),
+    # The run.
+    flags.DEFINE_string(
+        "eval_split",
+        "test",
+        "Split evaluated after each epoch. It also picks the best checkpoint, whose precision on it is biased upward "
+        "by that; empty: no evaluation, and the last checkpoint is the best.",
+    ),
+    flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and dropout.", 0),
+    flags.DEFINE_bool("deterministic", True, "Use reproducible kernels only."),
+    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Of activations; losses are float32."),
+    flags.DEFINE_enum("strategy", "auto", ["auto", "one_device", "mirrored"], "auto: mirrored on several GPUs."),
+    flags.DEFINE_integer("log_steps", 50, "Steps between two points of the TensorBoard curves.", 1),
+)
+_RUN_DIR = flags.DEFINE_string("run_dir", None, "Where this run is kept.", required=True)
+
+
+def main() -> None:
+    """Checks everything, then trains and says what came of it."""
+    from stat_tf.data import info as info_lib
+    from stat_tf.training import loop, resolve
+
+    settings = {flag.name: flag.value for flag in _SETTINGS}
+    info = info_lib.load(settings["data_dir"])
+    config = resolve.resolve(settings, info)
+    loop.set_up_runtime(config)
+    progress = loop.train(config, info, _RUN_DIR.value)
+    print(loop.summary(config, _RUN_DIR.value, progress))
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,203 @@
+"""One run from its configuration to its last epoch: builds the parts, resumes, and calls `model.fit`."""
+
+import functools
+import os
+import shlex
+
+import tensorflow as tf
+
+from stat_tf import errors
+from stat_tf.data import augment, dataset, degrade
+from stat_tf.data import info as info_lib
+from stat_tf.models import recognizer as recognizer_lib
+from stat_tf.training import callbacks as callbacks_lib
+from stat_tf.training import checkpoints, resolve, schedules
+from stat_tf.training.run_config import FILE_NAME, RunConfig
+from stat_tf.training.transfer import TransferModel, fill_replicas
+
+
+def set_up_runtime(config: RunConfig) -> None:
+    """Sets TensorFlow's process-wide switches; call it once, before anything else uses TensorFlow."""
+    if config.deterministic:
+        # No global seed: everything random here takes its own, and what forgot to is an error now.
+        tf.config.experimental.enable_op_determinism()
+    if config.precision == "bfloat16":
+        tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+
+
+def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkpoints.Progress:
+    """Trains to the last epoch, from wherever the run directory stands.
+
+    Args:
+      config: The run.
+      info: The description of its dataset.
+      run_dir: The run directory; made where it is new.
+
+    Returns:
+      The finished run's progress.
+
+    Raises:
+      UserError: The directory holds another run or cannot be written to, a checkpoint or shard is damaged, or
+        the loss or a variable is not finite any more.
+    """
+    _check_run_dir(config, run_dir)
+    strategy = make_strategy(config.strategy)
+    with strategy.scope():
+        model = build(config, info)
+    if not os.path.exists(os.path.join(run_dir, FILE_NAME)):
+        # Only now, lest a mistake that `build` finds leaves a run directory that the mended command does not fit.
+        config.save(run_dir)
+    saved = checkpoints.RunCheckpoints(run_dir, model.student, model.optimizer)
+    progress = saved.restore()
+    if progress.epochs_done == config.epochs:
+        print(f"{run_dir} is already trained to its last epoch; nothing is left to do.")
+        return progress
+    if progress.epochs_done:
+        print(f"Resuming {run_dir} after epoch {progress.epochs_done} of {config.epochs}.")
+    recorder = callbacks_lib.RunRecorder(saved, progress)
+    batches = training_data(config, info, views=_views(config, model), start_epoch=progress.epochs_done)
+    evaluation_batches = evaluation_data(config, info) if config.eval_split else None
+    with dataset.explain_read_errors(config.data_dir, info):
+        model.fit(
+            _spread(batches, strategy),
+            initial_epoch=progress.epochs_done,
+            epochs=config.epochs,
+            steps_per_epoch=dataset.steps_per_epoch(info, "train", config.batch_size),
+            validation_data=_spread(evaluation_batches, strategy) if config.eval_split else None,
+            callbacks=_callbacks(config, info, run_dir, recorder),
+            verbose=0,
+        )
+    return recorder.progress
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """The strategy for "auto" (mirrored where there are several GPUs), "one_device" or "mirrored"."""
+    if name == "mirrored" or (name == "auto" and len(tf.config.list_logical_devices("GPU")) > 1):
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
+    """The compiled model at the start of a run; call it within the strategy's scope."""
+    init_from = None if config.init_from == "none" else config.init_from
+    student = recognizer_lib.build_recognizer(config.recognizer, init_from=init_from, seed=config.seed)
+    if config.init_run:
+        checkpoints.restore_recognizer(student, config.init_run)
+    teacher = checkpoints.load_recognizer(config.teacher_run)[0] if config.teacher_run else None
+    model = TransferModel(
+        student,
+        teacher,
+        view=config.view,
+        weights=resolve.weights_at(config, 0),
+        squared=config.distance == "squared",
+    )
+    optimizer = schedules.make_optimizer(
+        config.optimizer,
+        learning_rate(config, dataset.steps_per_epoch(info, "train", config.batch_size)),
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+        variables=student.trainable_variables,
+    )
+    model.compile(optimizer=optimizer)
+    return model
+
+
+def learning_rate(config: RunConfig, steps_per_epoch: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
+    """The run's learning rate by step."""
+    common = {"steps_per_epoch": steps_per_epoch, "warmup_epochs": config.warmup_epochs}
+    if config.schedule == "cosine":
+        return schedules.CosineSchedule(config.learning_rate, epochs=config.epochs, **common)
+    return schedules.StepSchedule(
+        config.learning_rate, decay_epochs=config.decay_epochs, decay_factor=config.decay_factor, **common
+    )
+
+
+def training_data(
+    config: RunConfig, info: info_lib.DatasetInfo, *, views: tuple[str, ...], start_epoch: int = 0
+) -> tf.data.Dataset:
+    """The run's training batches from an epoch to the last, one after another."""
+    return dataset.training_dataset(
+        config.data_dir,
+        info,
+        batch_size=config.batch_size,
+        augmentation=augment.Augmentation(config.crop_size, config.scales, config.flip, config.color_jitter),
+        degradation=degrade.Degradation(config.lr_size, config.lens_blur, config.noise),
+        seed=config.seed,
+        start_epoch=start_epoch,
+        num_epochs=config.epochs,
+        views=views,
+    )
+
+
+def evaluation_data(config: RunConfig, info: info_lib.DatasetInfo) -> tf.data.Dataset:
+    """The evaluation split's batches, in the student's view."""
+    return dataset.evaluation_dataset(
+        config.data_dir,
+        info,
+        config.eval_split,
+        batch_size=config.batch_size,
+        crop_size=config.crop_size,
+        views=(config.view,),
+    )
+
+
+def summary(config: RunConfig, run_dir: str, progress: checkpoints.Progress) -> str:
+    """What a finished run came to, where things are and what to do next; one line each."""
+    last = progress.history[-1]
+    lines = [f"Stage {config.stage} is finished: {progress.epochs_done} epochs, {last['step']} steps."]
+    if config.eval_split:
+        lines.append(
+            f"prec@1 on split {config.eval_split}: best {progress.best_value:.2%} (epoch {progress.best_epoch}), "
+            f"last {last['val_prec@1']:.2%}"
+        )
+    lines.append(f"Checkpoints, history.jsonl and TensorBoard logs: {run_dir}")
+    flags = {"run_dir": run_dir, "data_dir": config.data_dir, "split": config.eval_split or "test"}
+    lines.append("Next: python -m stat_tf.evaluate " + shlex.join(f"--{name}={value}" for name, value in flags.items()))
+    if config.stage == "student":
+        lines.append(
+            f"  or: python -m stat_tf.train --stage=stat {shlex.quote(f'--init_run={run_dir}')} --teacher_run=... "
+            "--run_dir=... (and this run's other flags)"
+        )
+    return "\n".join(lines)
+
+
+def _check_run_dir(config: RunConfig, run_dir: str) -> None:
+    """Checks that a run directory is new, or holds this very run and can be written to.
+
+    Raises:
+      UserError: It holds a run of other settings, or is read-only.
+    """
+    if os.path.exists(os.path.join(run_dir, FILE_NAME)):
+        config.check_same_run(RunConfig.load(run_dir), run_dir)
+        if not os.access(run_dir, os.W_OK):
+            raise errors.UserError(f"--run_dir={run_dir} cannot be written to: make it writable to resume its run.")
+
+
+def _spread(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
+    """Batches that Keras can split evenly over the replicas."""
+    replicas = strategy.num_replicas_in_sync
+    return batches.map(lambda batch: fill_replicas(batch, replicas)) if replicas > 1 else batches
+
+
+def _views(config: RunConfig, model: TransferModel) -> tuple[str, ...]:
+    return ("hr", "lr") if model.transfers else (config.view,)
+
+
+def _callbacks(
+    config: RunConfig, info: info_lib.DatasetInfo, run_dir: str, recorder: callbacks_lib.RunRecorder
+) -> list[tf.keras.callbacks.Callback]:
+    weights_at = functools.partial(resolve.weights_at, config)
+    return [
+        callbacks_lib.WeightSchedule(weights_at),
+        callbacks_lib.StopOnNonFinite(run_dir),
+        recorder,
+        callbacks_lib.TensorBoardScalars(
+            os.path.join(run_dir, "logs"),
+            weights_at,
+            batch_size=config.batch_size,
+            num_clips=info.num_clips("train"),
+            log_steps=config.log_steps,
+        ),
+        callbacks_lib.ProgressBar(config.epochs, dataset.steps_per_epoch(info, "train", config.batch_size)),
+    ]

@@ -1,0 +1,272 @@
+"""Flag values and a dataset's description to one checked `RunConfig`: all that can be wrong before anything trains."""
+
+import dataclasses
+import hashlib
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from stat_tf import errors
+from stat_tf.data import dataset, sizes
+from stat_tf.data import info as info_lib
+from stat_tf.models.recognizer import RecognizerConfig
+from stat_tf.training import checkpoints
+from stat_tf.training.run_config import STAGES, RunConfig
+from stat_tf.weighting import LossWeights, rolling_weights
+
+# What decides the shapes and the meaning of a network's weights.
+_ARCHITECTURE = ("backbone", "width", "native", "num_segments", "num_frames", "temporal_fusion")
+# What only stage `stat` has, and the value under which a flag is as good as not given.
+_STAT_ONLY = {
+    "teacher_run": "",
+    "weights": "fixed",
+    "overall_weights": "1/3,1/3,1/3",
+    "sat_weights": None,
+    "tat_weights": None,
+    "distance": "l2",
+}
+_POSITIVE = ("epochs", "batch_size", "learning_rate", "decay_epochs", "decay_factor", "rolling_period", "log_steps")
+_NOT_NEGATIVE = ("weight_decay", "clip_norm", "warmup_epochs", "color_jitter", "seed")
+
+
+def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfig:
+    """Fills in defaults that depend on the dataset, the backbone or other runs, and checks everything.
+
+    Args:
+      settings: The flags of `stat_tf.train` by name; sizes and weights as text, None where not given.
+      info: The description of the dataset at `settings["data_dir"]`.
+
+    Raises:
+      UserError: A value is out of range, or the dataset, the teacher's or the initial weights' run does not fit.
+    """
+    _check_ranges(settings)
+    lr_size = _size("lr_size", settings["lr_size"]) or info.lr_size
+    crop_size = _size("crop_size", settings["crop_size"]) or info.hr_size
+    num_segments = settings["num_segments"] or info.num_segments
+    num_frames = settings["num_frames"] or info.num_frames
+    for split in ("train", settings["eval_split"]):
+        if split:
+            dataset.check(
+                settings["data_dir"], info, split, num_segments=num_segments, num_frames=num_frames, lr_size=lr_size
+            )
+            _check_labels(info, split, settings["data_dir"])
+    if crop_size[0] > info.hr_size[0] or crop_size[1] > info.hr_size[1]:
+        raise errors.UserError(
+            f"--crop_size={sizes.text(crop_size)} is larger than the stored HR frames of {sizes.text(info.hr_size)}: "
+            "choose a smaller crop, or build the dataset again with a larger --hr_size."
+        )
+    if crop_size[0] < lr_size[0] or crop_size[1] < lr_size[1]:
+        raise errors.UserError(
+            f"--crop_size={sizes.text(crop_size)} is smaller than the LR frames of {sizes.text(lr_size)} that are made "
+            "from it: choose a larger crop."
+        )
+    initial = RunConfig.load(settings["init_run"]) if settings["init_run"] else None
+    init_from, frozen = _initial_weights(settings, initial)
+    is_teacher, native = settings["stage"] == "teacher", settings["student_input"] == "native"
+    recognizer = RecognizerConfig(
+        backbone=settings["backbone"],
+        num_classes=len(info.classes),
+        num_segments=num_segments,
+        num_frames=num_frames,
+        frame_size=crop_size if is_teacher else lr_size,
+        network_size=lr_size if native and not is_teacher else crop_size,
+        native=native and not is_teacher,
+        width=settings["width"],
+        dropout=settings["dropout"],
+        temporal_fusion=settings["temporal_fusion"],
+        frozen_batch_norm=frozen,
+    )
+    passed_on = {name: settings[name] for name in RunConfig.__dataclass_fields__ if name in settings}
+    config = RunConfig(
+        **passed_on
+        | _resolved_weights(settings)
+        | {
+            "recognizer": recognizer,
+            "classes": info.classes,
+            "data_fingerprint": _fingerprint(info),
+            "crop_size": crop_size,
+            "hr_size": info.hr_size,
+            "lr_size": lr_size,
+            "frame_stride": info.frame_stride,
+            "lens_blur": info.lens_blur,
+            "noise": info.noise,
+            "init_from": init_from,
+            "scales": _fractions("scales", settings["scales"]),
+        }
+    )
+    if not all(0 < scale <= 1 for scale in config.scales):
+        raise errors.UserError(f"--scales={settings['scales']} must all be above 0 and at most 1.")
+    weights_at(config, 0)  # raises where they do not go together
+    others = {}
+    if initial is not None:
+        _check_initial(config, initial)
+        others["init_run"] = initial
+    if config.stage == "stat":
+        others["teacher_run"] = _checked_teacher(config)
+    for flag, other in others.items():
+        if not settings["allow_other_data"]:
+            _check_same_data(config, other, flag)
+    sources = {
+        flag.replace("run", "source"): checkpoints.source_of(getattr(config, flag), other.epochs)
+        for flag, other in others.items()
+    }
+    return dataclasses.replace(config, **sources)
+
+
+def weights_at(config: RunConfig, epoch: int) -> LossWeights:
+    """The loss weights of a run in an epoch, epochs counted from 0 (eq. 4, section 3.3.2)."""
+    if config.weights == "rolling":
+        return rolling_weights(epoch, config.rolling_period, config.overall_weights)
+    return LossWeights(*config.overall_weights, config.sat_weights, config.tat_weights)
+
+
+def _check_ranges(settings: Mapping[str, Any]) -> None:
+    if settings["stage"] not in STAGES:
+        raise errors.UserError(f"--stage must be one of {', '.join(STAGES)}; got {settings['stage']}.")
+    if settings["stage"] != "stat":
+        for name, default in _STAT_ONLY.items():
+            if settings[name] != default:
+                raise errors.UserError(
+                    f"--{name} belongs to --stage=stat; stage {settings['stage']} has no teacher: leave it out."
+                )
+    # So written that NaN, too, fails.
+    for name in _POSITIVE:
+        if not 0 < settings[name] < math.inf:
+            raise errors.UserError(f"--{name} must be above 0 and finite, got {settings[name]}.")
+    for name in _NOT_NEGATIVE:
+        if not 0 <= settings[name] < math.inf:
+            raise errors.UserError(f"--{name} must be at least 0 and finite, got {settings[name]}.")
+    if not 0 <= settings["momentum"] < 1:
+        raise errors.UserError(f"--momentum must be at least 0 and below 1, got {settings['momentum']}.")
+
+
+def _check_labels(info: info_lib.DatasetInfo, split: str, data_dir: str) -> None:
+    unlabeled = info.counts[split].get("", 0)
+    if unlabeled:
+        raise errors.UserError(
+            f"Split {split!r} of {data_dir} has {unlabeled} clips without a label: "
+            "training and evaluation need labels, so build it with unlabelled clips in split unlabeled."
+        )
+
+
+def _initial_weights(settings: Mapping[str, Any], initial: RunConfig | None) -> tuple[str, bool]:
+    """(--init_from, --frozen_batch_norm) with "auto" resolved (section 3.1.3)."""
+    init_from, frozen = settings["init_from"], settings["frozen_batch_norm"]
+    if initial is not None and init_from == "imagenet":
+        raise errors.UserError("--init_run and --init_from=imagenet exclude each other: give one of them.")
+    if init_from == "imagenet" and settings["backbone"] != "efficientnet_lite0":
+        raise errors.UserError(
+            f"--init_from=imagenet needs --backbone=efficientnet_lite0: {settings['backbone']} has no ImageNet weights."
+        )
+    if init_from == "auto":
+        pretrained = initial is None and settings["backbone"] == "efficientnet_lite0"
+        init_from = "imagenet" if pretrained else "none"
+    if frozen != "auto":
+        return init_from, frozen == "true"
+    return init_from, initial.recognizer.frozen_batch_norm if initial is not None else init_from == "imagenet"
+
+
+def _resolved_weights(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of eq. 4; teacher and student train on cross-entropy alone."""
+    rolling = settings["weights"] == "rolling"
+    if rolling and (settings["sat_weights"] or settings["tat_weights"]):
+        raise errors.UserError(
+            "--weights=rolling sets the SAT and TAT weights: leave out --sat_weights and --tat_weights."
+        )
+    resolved = {
+        "overall_weights": _fractions("overall_weights", settings["overall_weights"], 3),
+        "sat_weights": _fractions("sat_weights", settings["sat_weights"] or "1/4,1/4,1/4,1/4", 4),
+        "tat_weights": _fractions("tat_weights", settings["tat_weights"] or "1/2,1/2", 2),
+    }
+    if settings["stage"] != "stat":
+        resolved["overall_weights"] = (1.0, 0.0, 0.0)
+    return resolved
+
+
+def _check_initial(config: RunConfig, initial: RunConfig) -> None:
+    _check_agree(config, initial, "init_run", _ARCHITECTURE)
+    if not initial.view == config.view == "lr":
+        return
+    if initial.lr_size != config.lr_size:
+        raise errors.UserError(
+            f"--init_run={config.init_run} was trained on LR frames of {sizes.text(initial.lr_size)}, "
+            f"not {sizes.text(config.lr_size)}: give a run of this LR size."
+        )
+    for name in ("lens_blur", "noise"):
+        _check_same_clips(config, initial, "init_run", name)
+
+
+def _checked_teacher(config: RunConfig) -> RunConfig:
+    if not config.teacher_run:
+        raise errors.UserError("--stage=stat needs --teacher_run, the run directory of a trained teacher.")
+    teacher = RunConfig.load(config.teacher_run)
+    if teacher.stage != "teacher":
+        raise errors.UserError(f"--teacher_run={config.teacher_run} is a run of stage {teacher.stage}, not teacher.")
+    # Any two backbones have four stages each, but the TAM's outputs are one a segment.
+    _check_agree(config, teacher, "teacher_run", ("num_segments", "num_frames"))
+    if teacher.crop_size != config.crop_size:
+        raise errors.UserError(
+            f"--teacher_run={config.teacher_run} reads HR frames of {sizes.text(teacher.crop_size)}: "
+            f"use --crop_size={sizes.text(teacher.crop_size)}, not {sizes.text(config.crop_size)}."
+        )
+    return teacher
+
+
+def _check_agree(config: RunConfig, other: RunConfig, flag: str, names: tuple[str, ...]) -> None:
+    run_dir = getattr(config, flag)
+    if other.classes != config.classes:
+        raise errors.UserError(
+            f"--{flag}={run_dir} knows other classes than {config.data_dir} "
+            f"({len(other.classes)} and {len(config.classes)}): both need the same classes in the same order."
+        )
+    for name in names:
+        theirs, ours = getattr(other.recognizer, name), getattr(config.recognizer, name)
+        if theirs != ours:
+            raise errors.UserError(
+                f"--{flag}={run_dir} has another architecture: {name}={theirs}, not {ours}; make the two agree."
+            )
+    _check_same_clips(config, other, flag, "frame_stride")
+
+
+def _check_same_clips(config: RunConfig, other: RunConfig, flag: str, name: str) -> None:
+    theirs, ours = getattr(other, name), getattr(config, name)
+    if theirs != ours:
+        raise errors.UserError(
+            f"--{flag}={getattr(config, flag)} was trained on clips of {name}={theirs}, those of {config.data_dir} "
+            f"have {name}={ours}: give a run trained on clips of the same kind."
+        )
+
+
+def _check_same_data(config: RunConfig, other: RunConfig, flag: str) -> None:
+    """Another split or dataset may have trained on what this run is tested on."""
+    if other.data_fingerprint != config.data_fingerprint:
+        raise errors.UserError(
+            f"--{flag}={getattr(config, flag)} was trained on other clips ({other.data_dir}) than the training split "
+            f"of {config.data_dir}: make sure that they hold none of its test clips, then give --allow_other_data."
+        )
+
+
+def _fingerprint(info: info_lib.DatasetInfo) -> str:
+    checksums = "".join(shard.sha256 for shard in info.shards["train"])
+    return hashlib.sha256(checksums.encode()).hexdigest()
+
+
+def _size(flag: str, value: str | None) -> tuple[int, int] | None:
+    return sizes.parse(value, flag) if value else None
+
+
+def _fractions(flag: str, text: str, count: int | None = None) -> tuple[float, ...]:
+    try:
+        values = tuple(_fraction(part) for part in text.split(","))
+    except (ValueError, ZeroDivisionError):
+        raise errors.UserError(f"--{flag}={text} is no list of numbers or fractions such as 1/3,1/3,1/3.") from None
+    if count is not None and len(values) != count:
+        raise errors.UserError(f"--{flag}={text} has {len(values)} numbers, it needs {count}.")
+    if not all(0 <= value < math.inf for value in values) or not any(values):
+        raise errors.UserError(f"--{flag}={text} must all be finite and at least 0, and not all of them 0.")
+    return values
+
+
+def _fraction(text: str) -> float:
+    numerator, slash, denominator = text.partition("/")
+    return float(numerator) / float(denominator) if slash else float(numerator)

@@ -1,0 +1,189 @@
+"""Training a recognizer from labels and, in stage `stat`, from a frozen teacher's attention (eq. 4)."""
+
+import tensorflow as tf
+
+from stat_tf import attention
+from stat_tf.models.recognizer import Activations, Recognizer
+from stat_tf.weighting import LossWeights
+
+_NUM_STAGES = 4
+_TAT_LAYERS = ("hidden", "logits")
+SAT_METRICS = tuple(f"sat_{i}" for i in range(1, _NUM_STAGES + 1))
+TAT_METRICS = tuple(f"tat_{name}" for name in _TAT_LAYERS)
+EVAL_METRICS = ("loss", "ce", "prec@1", "prec@5")
+
+
+class TransferModel(tf.keras.Model):
+    """A student with its losses, for `model.fit`.
+
+    The teacher runs in inference mode, outside the gradient tape, and is no part of this model: its
+    variables are neither among `trainable_variables` nor in a checkpoint or export.
+
+    Every loss is a float32 value a clip, and the gradient is of their sum over all replicas divided
+    by the clips on all replicas. Where batch normalisation is frozen, a step therefore depends neither
+    on how clips were spread nor on whether the last batch is full; where it is trained, each replica
+    normalises by its own clips. Metrics count clips likewise.
+
+    Batches are dicts of `label` (int64 [B]), the student's view (uint8 [B, K, T, h, w, 3]), with a
+    teacher `hr` (uint8 [B, K, T, H, W, 3]) and, from `fill_replicas`, `weight` (float32 [B]).
+    """
+
+    def __init__(
+        self,
+        student: Recognizer,
+        teacher: Recognizer | None = None,
+        *,
+        view: str = "lr",
+        weights: LossWeights,
+        squared: bool = False,
+    ):
+        """Joins student and teacher.
+
+        Args:
+          student: The network to train.
+          teacher: Its teacher. Not run at all where neither SAT nor TAT has a weight.
+          view: The student's frames: "hr" or "lr".
+          weights: Those of the first epoch.
+          squared: Whether distances are squared (the text of section 3.2) or not (eq. 2 and 3).
+
+        Raises:
+          ValueError: SAT or TAT has a weight and there is no teacher.
+        """
+        super().__init__(name="transfer")
+        self.student = student
+        self._view = view
+        self._squared = squared
+        transfers = weights.sat > 0 or weights.tat > 0
+        # A bound method is no trackable attribute: Keras and checkpoints do not look behind it.
+        self._teacher_activations = teacher.activations if teacher is not None and transfers else None
+        # In variables, so that a change of weights does not trace the step again.
+        self._term_weights = tf.Variable(
+            _flat(weights), trainable=False, name="loss_weights", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
+        )
+        self.assign_weights(weights)
+        names = EVAL_METRICS if self._teacher_activations is None else (*EVAL_METRICS, "sat", "tat")
+        names = names if self._teacher_activations is None else (*names, *SAT_METRICS, *TAT_METRICS)
+        self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
+
+    @property
+    def transfers(self) -> bool:
+        """Whether a teacher takes part in training."""
+        return self._teacher_activations is not None
+
+    @property
+    def metrics(self) -> list[tf.keras.metrics.Metric]:
+        """Means over clips: the total loss, its unweighted terms, prec@1 and prec@5."""
+        return list(self._means.values())
+
+    def assign_weights(self, weights: LossWeights) -> None:
+        """Puts other loss weights in force, without tracing the step again.
+
+        Raises:
+          ValueError: SAT or TAT has a weight and there is no teacher.
+        """
+        if (weights.sat > 0 or weights.tat > 0) and not self.transfers:
+            raise ValueError("SAT and TAT need a teacher from the first epoch on.")
+        self._term_weights.assign(_flat(weights))
+
+    def call(self, clips: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """The student's logits, float32 [B, classes]."""
+        return self.student(clips, training=training)
+
+    def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """One update of the student; returns the means so far in this epoch."""
+        teacher = self._teacher_activations(batch["hr"], training=False) if self.transfers else None
+        with tf.GradientTape() as tape:
+            student = self.student.activations(batch[self._view], training=True)
+            terms = self._loss_terms(student, teacher, batch["label"])
+            weight = _weight(batch)
+            replica = tf.distribute.get_replica_context()
+            clips = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(weight))
+            loss = tf.reduce_sum(weight * terms["loss"]) / clips
+        variables = self.student.trainable_variables
+        # The optimizer sums gradients over replicas.
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
+        return self._update_metrics(terms, student.logits, batch)
+
+    def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Cross-entropy and precision of the student alone; `loss` is the cross-entropy."""
+        logits = self.student(batch[self._view], training=False)
+        cross_entropy = _cross_entropy(batch["label"], logits)
+        return self._update_metrics({"loss": cross_entropy, "ce": cross_entropy}, logits, batch)
+
+    def _loss_terms(self, student: Activations, teacher: Activations | None, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Equation 4 and its terms, each float32 [B]; the terms without the overall weights."""
+        ce_weight, sat_weight, tat_weight, *layer_weights = tf.unstack(self._term_weights)
+        cross_entropy = _cross_entropy(labels, student.logits)
+        if teacher is None:
+            return {"ce": cross_entropy, "loss": ce_weight * cross_entropy}
+        sat = attention.sat_distances(student.stages, teacher.stages, self._squared)
+        # Mean over a clip's segments.
+        sat = tf.reduce_mean(tf.reshape(sat, [_NUM_STAGES, -1, self.student.config.num_segments]), axis=2)
+        tat = attention.tat_distances(
+            (student.tam_hidden, student.tam_logits), (teacher.tam_hidden, teacher.tam_logits), self._squared
+        )
+        terms = {
+            "ce": cross_entropy,
+            "sat": tf.tensordot(tf.stack(layer_weights[:_NUM_STAGES]), sat, 1),
+            "tat": tf.tensordot(tf.stack(layer_weights[_NUM_STAGES:]), tat, 1),
+            **dict(zip(SAT_METRICS, tf.unstack(sat), strict=True)),
+            **dict(zip(TAT_METRICS, tf.unstack(tat), strict=True)),
+        }
+        terms["loss"] = ce_weight * terms["ce"] + sat_weight * terms["sat"] + tat_weight * terms["tat"]
+        return terms
+
+    def _update_metrics(
+        self, terms: dict[str, tf.Tensor], logits: tf.Tensor, batch: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
+        values = {
+            **terms,
+            "prec@1": _hits(batch["label"], logits, 1),
+            "prec@5": _hits(batch["label"], logits, 5),
+        }
+        for name, value in values.items():
+            self._means[name].update_state(value, sample_weight=_weight(batch))
+        return {name: self._means[name].result() for name in self._means if name in values}
+
+
+def fill_replicas(batch: dict[str, tf.Tensor], num_replicas: int) -> dict[str, tf.Tensor]:
+    """Fills a batch up to a multiple of the replicas with copies of its last clip, of `weight` 0.
+
+    Otherwise a small last batch leaves replicas without a clip, which oneDNN's convolutions do not survive.
+
+    Args:
+      batch: Tensors [B, ...] by name, B at least 1.
+      num_replicas: How many will share it.
+
+    Returns:
+      The batch with B rounded up, and `weight`, float32 [B]: 1 for clips, 0 for copies.
+    """
+    clips = tf.size(batch["label"])
+    positions = tf.range(clips + tf.math.floormod(-clips, num_replicas))
+    filled = {name: tf.gather(values, tf.minimum(positions, clips - 1)) for name, values in batch.items()}
+    return filled | {"weight": tf.cast(positions < clips, tf.float32)}
+
+
+def _weight(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    return batch["weight"] if "weight" in batch else tf.ones_like(batch["label"], tf.float32)
+
+
+def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+
+
+def _hits(labels: tf.Tensor, logits: tf.Tensor, k: int) -> tf.Tensor:
+    """Whether each label is among the k largest logits, 0 or 1, float32 [B]; a row with NaN is no hit.
+
+    Of equal logits the lower class is the larger, as in `stat_tf.inference.metrics`. `tf.math.in_top_k` counts
+    ties as hits, so that a network that has collapsed would be right about every clip.
+    """
+    labels = tf.cast(labels, tf.int32)[:, tf.newaxis]
+    own = tf.gather(logits, labels, batch_dims=1)
+    lower = tf.range(tf.shape(logits)[1]) < labels
+    ahead = (logits > own) | ((logits == own) & lower)
+    in_top = tf.math.count_nonzero(ahead, axis=1) < k
+    return tf.cast(in_top & ~tf.reduce_any(tf.math.is_nan(logits), axis=1), tf.float32)
+
+
+def _flat(weights: LossWeights) -> list[float]:
+    return [weights.ce, weights.sat, weights.tat, *weights.sat_stages, *weights.tat_layers]

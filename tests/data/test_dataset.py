@@ -1,0 +1,156 @@
+"""Reading batches: what an epoch holds, that it repeats, and what is said of a dataset that does not fit."""
+
+import numpy as np
+import pytest
+
+from stat_tf import errors
+from stat_tf.data import augment, dataset, degrade
+from stat_tf.data import info as info_lib
+from tests import datasets
+
+PLAIN = augment.Augmentation(crop_size=(24, 32), scales=(1.0,), flip=False)
+NO_NOISE = degrade.Degradation(lr_size=(12, 16), lens_blur=0, noise=0)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("data")
+    return str(directory), datasets.write_dataset(directory)
+
+
+def epochs(data, **kwargs):
+    directory, info = data
+    options = {"batch_size": 4, "augmentation": augment.Augmentation((24, 32)), "degradation": degrade.Degradation()}
+    made = dataset.training_dataset(directory, info, **{**options, "seed": 1, **kwargs})
+    return [{key: value.numpy() for key, value in batch.items()} for batch in made]
+
+
+def assert_same(first, second):
+    assert len(first) == len(second)
+    for one, other in zip(first, second):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_an_epoch_holds_every_clip_once_and_keeps_the_smaller_last_batch(data):
+    batches = epochs(data, num_epochs=2)
+    assert [len(batch["id"]) for batch in batches] == [4, 2, 4, 2]
+    assert dataset.steps_per_epoch(data[1], "train", 4) == 2
+    for epoch in (batches[:2], batches[2:]):
+        ids = np.concatenate([batch["id"] for batch in epoch])
+        assert sorted(ids) == [f"train/{n:03d}.mp4".encode() for n in range(6)]
+
+
+def test_shapes_dtypes_and_labels(data):
+    for batch in epochs(data):
+        size = len(batch["id"])
+        assert batch["hr"].shape == (size, 2, 1, 24, 32, 3) and batch["hr"].dtype == np.uint8
+        assert batch["lr"].shape == (size, 2, 1, 12, 16, 3) and batch["lr"].dtype == np.uint8
+        numbers = [int(name[-7:-4]) for name in batch["id"]]
+        np.testing.assert_array_equal(batch["label"], np.array(numbers) % 2)
+
+
+def test_same_seed_same_batches_and_another_seed_or_epoch_others(data):
+    first = epochs(data, num_epochs=2)
+    assert_same(first, epochs(data, num_epochs=2))
+    assert not np.array_equal(first[0]["hr"], first[2]["hr"])
+    assert not np.array_equal(first[0]["hr"], epochs(data, seed=2)[0]["hr"])
+
+
+def test_a_resumed_epoch_equals_the_same_epoch_of_an_unbroken_run(data):
+    assert_same(epochs(data, num_epochs=3)[4:], epochs(data, start_epoch=2, num_epochs=3))
+
+
+def test_snippets_are_drawn_within_their_segment_and_all_are_used(data):
+    # Frame n of a clip has the blue level blue(clip, n); segment k has the frames 3 k, 3 k + 1, 3 k + 2.
+    drawn = {0: set(), 1: set()}
+    for batch in epochs(data, num_epochs=12, augmentation=PLAIN, degradation=NO_NOISE):
+        for name, clip in zip(batch["id"], batch["hr"]):
+            levels = clip[:, 0, :, :, 2].mean(axis=(1, 2)) - datasets.blue(int(name[-7:-4]), 0)
+            for segment, level in enumerate(levels):
+                drawn[segment].add(round(float(level) / 12) - 3 * segment)
+    assert drawn == {0: {0, 1, 2}, 1: {0, 1, 2}}
+
+
+def test_lr_frames_are_the_area_average_of_the_augmented_hr_frames(data):
+    for batch in epochs(data, degradation=NO_NOISE):
+        blocks = batch["hr"].astype(np.float64).reshape(-1, 2, 1, 12, 2, 16, 2, 3).mean(axis=(4, 6))
+        # Half a grey level of rounding, and the last bit of a float32 mean.
+        assert np.abs(blocks - batch["lr"]).max() <= 0.501
+
+
+def test_evaluation_takes_the_centre_snippet_and_the_stored_lr_frames(data):
+    directory, info = data
+    seen = []
+    for batch in dataset.evaluation_dataset(directory, info, "test", batch_size=3, crop_size=(24, 32)):
+        for name, hr, lr in zip(batch["id"].numpy(), batch["hr"].numpy(), batch["lr"].numpy()):
+            clip = int(name[-7:-4])
+            seen.append(clip)
+            source = datasets.frames_of(clip, 6, (24, 32))[[1, 4]]
+            assert np.abs(hr[:, 0].astype(int) - source).mean() < 3  # JPEG with half the chroma resolution
+            exact = source.reshape(2, 12, 2, 16, 2, 3).mean(axis=(2, 4))
+            assert np.abs(exact - lr[:, 0]).max() <= 0.501
+    assert sorted(seen) == [0, 1, 2, 3]
+
+
+def test_only_the_views_asked_for_are_made(data):
+    directory, info = data
+    for view in dataset.VIEWS:
+        made = dataset.evaluation_dataset(directory, info, "test", batch_size=2, crop_size=(24, 32), views=[view])
+        assert set(made.element_spec) == {"id", "label", view}
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"split": "unlabeled"}, "no clips in split 'unlabeled'"),
+        ({"num_segments": 8}, "--num_segments=2, not 8"),
+        ({"num_frames": 5}, "--num_frames=1, not 5"),
+        ({"lr_size": (6, 8)}, "LR frames of 12x16, not 6x8"),
+    ],
+)
+def test_a_dataset_that_does_not_fit_is_named(data, asked, words):
+    fitting = {"split": "train", "num_segments": 2, "num_frames": 1, "lr_size": (12, 16)}
+    dataset.check(*data, **fitting)
+    with pytest.raises(errors.UserError, match=words):
+        dataset.check(*data, **{**fitting, **asked})
+
+
+def test_truncated_shard_is_named_before_anything_is_read(tmp_path):
+    info = datasets.write_dataset(tmp_path)
+    shard = tmp_path / info.shards["train"][1].name
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(errors.UserError, match=shard.name):
+        dataset.check(str(tmp_path), info, "train", num_segments=2, num_frames=1, lr_size=(12, 16))
+    shard.unlink()
+    with pytest.raises(errors.UserError, match=f"{shard.name} is missing"):
+        dataset.check(str(tmp_path), info, "train", num_segments=2, num_frames=1, lr_size=(12, 16))
+
+
+def test_damaged_shard_is_named_while_reading(tmp_path):
+    info = datasets.write_dataset(tmp_path)
+    shard = tmp_path / info.shards["test"][0].name
+    content = bytearray(shard.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(errors.UserError, match=shard.name), dataset.explain_read_errors(str(tmp_path), info):
+        list(dataset.evaluation_dataset(str(tmp_path), info, "test", batch_size=2, crop_size=(24, 32)))
+
+
+def test_a_directory_without_its_description_is_not_a_dataset(tmp_path):
+    with pytest.raises(errors.UserError, match="no directory"):
+        info_lib.load(str(tmp_path / "missing"))
+    with pytest.raises(errors.UserError, match=r"no dataset\.json"):
+        info_lib.load(str(tmp_path))
+    (tmp_path / "dataset.json").write_text("[]")
+    with pytest.raises(errors.UserError, match="not a dataset description"):
+        info_lib.load(str(tmp_path))
+    (tmp_path / "dataset.json").write_text('{"schema_version": 99}')
+    with pytest.raises(errors.UserError, match="schema version 99"):
+        info_lib.load(str(tmp_path))
+
+
+def test_description_survives_a_round_trip(data):
+    directory, info = data
+    assert info_lib.load(directory) == info

@@ -1,0 +1,227 @@
+"""`python -m pipeline.build_dataset` as users start it, in processes of its own."""
+
+import os
+import pathlib
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from pipeline import beam_options, clips_to_records
+from stat_tf import errors
+from stat_tf.data import degrade, info, record, sizes, video
+from tests import media
+
+ROOT = pathlib.Path(__file__).parents[2]
+FRAMES = ("--hr_size=24x32", "--lr_size=12x16", "--num_segments=2", "--num_snippets=2")
+
+
+def start(*arguments, **kwargs):
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline.build_dataset", *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **kwargs,
+    )
+
+
+def run(*arguments):
+    process = start(*arguments)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos")
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        frames = rng.integers(0, 256, (10 + number, 48, 64, 3), np.uint8)
+        split, label = ("test", "train")[number % 3 > 0], ("jump", "run")[number % 2]
+        media.encode_video(root / split / label / f"{number}.mp4", frames)
+    (root / "train" / "run" / "broken.avi").write_text("no video")
+    return root
+
+
+@pytest.fixture(scope="module")
+def undisturbed(videos, tmp_path_factory):
+    output = tmp_path_factory.mktemp("undisturbed") / "data"
+    code, out, err = run("--layout=folders", f"--videos={videos}", f"--output={output}", *FRAMES)
+    assert code == 0, err
+    assert err == ""
+    assert "train: 16 clips in 4 files" in out and "rejected: 1 videos" in out
+    assert f"python -m stat_tf.train --stage=teacher --data_dir={output}" in out
+    return contents(output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "workers"), [("multi_processing", 2), ("multi_threading", 3)])
+def test_shards_are_the_same_bytes_whatever_the_workers(videos, undisturbed, tmp_path, mode, workers):
+    output = tmp_path / "data"
+    code, _, err = run(
+        *("--layout=folders", "--videos", videos, f"--output={output}", *FRAMES),
+        *("--direct_running_mode", mode, f"--direct_num_workers={workers}"),
+    )
+    assert (code, err) == (0, "")
+    assert contents(output) == undisturbed
+
+
+def processes_of(launcher):
+    """Process ids of a launcher's workers."""
+    found = []
+    for entry in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if f"PPid:\t{launcher}\n" in (entry / "status").read_text():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
+
+
+def is_running(process):
+    try:
+        return "State:\tZ" not in pathlib.Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.slow
+def test_killed_build_leaves_no_dataset_and_a_rerun_is_undisturbed(videos, undisturbed, tmp_path):
+    output = tmp_path / "data"
+    arguments = ["--layout=folders", f"--videos={videos}", f"--output={output}", *FRAMES]
+    process = start(*arguments, "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    deadline = time.monotonic() + 200
+    while not list(tmp_path.glob("data.building-*/clips/*")) and time.monotonic() < deadline:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    workers = processes_of(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert workers and not output.exists() and list(tmp_path.glob("data.building-*"))
+    deadline = time.monotonic() + 30
+    while any(is_running(worker) for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not any(is_running(worker) for worker in workers), "workers outlive their launcher"
+    code, _, err = run(*arguments)
+    assert code == 0, err
+    assert contents(output) == undisturbed
+    assert list(tmp_path.iterdir()) == [output]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max_rejecte=0.1"], r"Unknown option --max_rejecte: .* Did you mean --max_rejected\?"),
+        (["--direct_num_worker=2"], r"Did you mean --direct_num_workers\?"),
+        (["--direct_num_workers=two"], "--direct_num_workers: invalid int value: 'two'"),
+        (["-h"], "Unknown option -h"),
+        (["--hr_size=96x96"], "different aspect ratios"),
+        (["--split=2"], "--split has no meaning for --layout=folders"),
+        (["--annotations=x"], "--layout=folders takes no --annotations"),
+        (["--layout=ucf101"], "--layout=ucf101 needs --annotations"),
+        (["--videos=/absent"], "There is no directory /absent: check --videos"),
+        (["surplus"], "Unknown option surplus"),
+    ],
+)
+def test_mistakes_are_one_sentence_without_a_traceback(videos, tmp_path, arguments, message):
+    code, out, err = run("--layout=folders", f"--videos={videos}", f"--output={tmp_path / 'd'}", *arguments)
+    assert code == 1 and out == "" and not list(tmp_path.iterdir())
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert re.search(message, err), err
+
+
+@pytest.mark.slow
+def test_every_flag_reaches_the_dataset(tmp_path):
+    clips = {"jump/v_jump_g01_c01.avi": 0, "run/v_run_g01_c01.avi": 0, "run/v_run_g02_c01.avi": 1}  # two are equal
+    for name, shift in clips.items():
+        media.encode_video(tmp_path / "v" / name, media.numbered_frames(60 + shift)[shift:])
+    lists = tmp_path / "lists"
+    lists.mkdir()
+    (lists / "classInd.txt").write_text("1 jump\n2 run\n")
+    (lists / "trainlist02.txt").write_text("".join(f"run/v_run_g0{n}_c01.avi\n" for n in (1, 2)))
+    (lists / "testlist02.txt").write_text("jump/v_jump_g01_c01.avi\nrun/absent.avi\n")
+    output = tmp_path / "it's data"
+    output.mkdir()
+    (output / "dataset.json").write_text("the old one")
+    code, out, err = run(
+        *("--layout=ucf101", f"--videos={tmp_path / 'v'}", f"--annotations={lists}", "--split=2"),
+        *(f"--output={output}", "--overwrite", "--hr_size=36x48", "--lr_size=6x8"),
+        *("--num_segments=3", "--num_snippets=4", "--num_frames=2", "--frame_stride=5"),
+        *("--lens_blur=0.75", "--noise=3.5", "--jpeg_quality=37", "--num_shards=2"),
+        *("--max_rejected=0.25", "--duplicates=warn"),
+    )
+    assert (code, err) == (0, "")
+    assert f"--data_dir={shlex.quote(str(output))} " in out
+    description = info.load(str(output))
+    assert (description.hr_size, description.lr_size) == ((36, 48), (6, 8))
+    assert (description.num_segments, description.num_snippets) == (3, 4)
+    assert (description.num_frames, description.frame_stride) == (2, 5)
+    assert (description.lens_blur, description.noise) == (0.75, 3.5)
+    assert {split: len(shards) for split, shards in description.shards.items()} == {"train": 2, "test": 2}
+    assert any("Files of the same content" in warning for warning in description.warnings)
+    (serialized,) = tf.data.TFRecordDataset([str(output / shard.name) for shard in description.shards["test"]])
+    clip = record.parse(serialized)
+    assert np.diff(clip["timestamps"].numpy().reshape(3, 4, 2)).tolist() == [[[200000]] * 4] * 3
+    source = video.read_clip(
+        str(tmp_path / "v" / "jump" / "v_jump_g01_c01.avi"),
+        **{"num_segments": 3, "num_snippets": 4, "num_frames": 2, "frame_stride": 5, "size": (36, 48)},
+    )
+    parameters = (cv2.IMWRITE_JPEG_QUALITY, 37, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    encoded = cv2.imencode(".jpg", source.frames[0][..., ::-1], parameters)[1].tobytes()
+    assert clip["hr_encoded"].numpy()[0] == encoded
+    seed = clips_to_records.noise_seed(clip["id"].numpy().decode())
+    expected = degrade.degrade(source.frames, degrade.Degradation((6, 8), 0.75, 3.5), seed)
+    np.testing.assert_array_equal([tf.io.decode_png(frame) for frame in clip["lr_encoded"]], expected)
+
+
+def test_help_needs_neither_tensorflow_nor_beam():
+    program = (
+        "import sys, pipeline.build_dataset as b; sys.exit('tensorflow' in sys.modules or 'apache_beam' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=os.environ).returncode == 0
+    code, out, _ = run("--help")
+    assert "--lr_size" in out and "ucf101" in out
+
+
+def test_flag_names_are_not_beams():
+    from absl import flags
+
+    import pipeline.build_dataset as command
+
+    ours = {flag.name for flag in flags.FLAGS.flags_by_module_dict()[command.__name__]}
+    assert len(ours) > 15
+    for name in ours:
+        with pytest.raises(errors.UserError, match="Unknown option"):
+            beam_options.check([f"--{name}=1"], [])
+
+
+def test_beams_options_are_accepted():
+    beam_options.check(["--direct_num_workers=3", "--project", "p", "--save_main_session", "--region=r"], [])
+
+
+@pytest.mark.parametrize("text", ["96", "96x", "x128", "0x5", "96x128x3", "96 x 128", "-1x5"])
+def test_malformed_size_is_named(text):
+    with pytest.raises(errors.UserError, match=f"--hr_size={text} is not a size"):
+        sizes.parse(text, "hr_size")
+
+
+def test_sizes_agree_in_aspect_within_two_percent():
+    assert sizes.parse_pair("112x149", "12x16") == ((112, 149), (12, 16))
+    with pytest.raises(errors.UserError, match="aspect"):
+        sizes.parse_pair("112x145", "12x16")
+    with pytest.raises(errors.UserError, match="larger"):
+        sizes.parse_pair("12x16", "24x32")

@@ -1,0 +1,283 @@
+"""The training step: equation 4, the teacher's part in it, traces, metrics, replicas."""
+
+import json
+import pathlib
+import runpy
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from stat_tf.inference import metrics
+from stat_tf.models import recognizer as recognizer_lib
+from stat_tf.training.transfer import TransferModel
+from stat_tf.weighting import LossWeights, rolling_weights
+from tests import datasets, runs
+
+WEIGHTS = LossWeights(0.5, 0.3, 0.2, (0.1, 0.2, 0.3, 0.4), (0.6, 0.4))
+CLASSES = 7
+GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
+ROWS = json.loads((GOLDEN / "losses.json").read_text())
+# Of these, each stage of the teacher has whole cells for the native student's grid.
+LR, HR = (8, 8), (64, 64)
+
+
+def recognizer(size, seed, **changes):
+    config = recognizer_lib.RecognizerConfig(
+        backbone="resnet18",
+        num_classes=CLASSES,
+        num_segments=2,
+        num_frames=1,
+        frame_size=size,
+        network_size=size,
+        native=size == LR,
+        width=0.125,
+        **changes,
+    )
+    return recognizer_lib.build_recognizer(config, seed=seed)
+
+
+def make_model(weights=WEIGHTS, *, kind=TransferModel, rate=0.01, **changes):
+    model = kind(recognizer(LR, seed=1), recognizer(HR, seed=2), weights=weights, **changes)
+    model.compile(optimizer=tf.keras.optimizers.SGD(rate, jit_compile=False))
+    return model
+
+
+def batches(*sizes, seed=0):
+    generator = np.random.default_rng(seed)
+    return [
+        {
+            "id": np.array([f"clip {n}" for n in range(size)]),
+            "label": generator.integers(0, CLASSES, size),
+            "hr": generator.integers(0, 256, (size, 2, 1, *HR, 3), np.uint8),
+            "lr": generator.integers(0, 256, (size, 2, 1, *LR, 3), np.uint8),
+        }
+        for size in sizes
+    ]
+
+
+def fit(model, data, **changes):
+    """One epoch of the batches as they are, through `model.fit`; returns its logs."""
+    spec = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in data[0].items()}
+    spec["id"] = tf.TensorSpec([None], tf.string)
+    dataset = tf.data.Dataset.from_generator(lambda: iter(data), output_signature=spec)
+    history = model.fit(dataset, verbose=0, **changes).history
+    return {name: values[0] for name, values in history.items()}
+
+
+def unit(values):
+    values = np.float64(values).reshape(len(values), -1)
+    return values / np.linalg.norm(values, axis=1, keepdims=True)
+
+
+def pooled_map(stage, grid):
+    """Equation 1, brought to a grid by averaging whole cells."""
+    attention = np.abs(np.float64(stage)).sum(-1)[:, 0]
+    cells = attention.reshape(len(attention), grid[0], attention.shape[1] // grid[0], grid[1], -1)
+    return cells.mean((2, 4))
+
+
+def numpy_terms(model, teacher, batch, power):
+    """Equations 2 to 4 of one batch, written out in NumPy; `power` squares the distances."""
+    student = model.student.activations(batch["lr"], training=True)
+    teacher = teacher.activations(batch["hr"], training=False)
+    logits = np.float64(student.logits)
+    log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    terms = {"ce": -log_softmax[np.arange(len(logits)), batch["label"]].mean()}
+    for i, (ours, theirs) in enumerate(zip(student.stages, teacher.stages), 1):
+        ours = np.abs(np.float64(ours)).sum(-1)[:, 0]
+        gap = np.linalg.norm(unit(ours) - unit(pooled_map(theirs, ours.shape[1:])), axis=1)
+        terms[f"sat_{i}"] = (gap**power).mean()
+    for name in ("hidden", "logits"):
+        ours, theirs = getattr(student, f"tam_{name}"), getattr(teacher, f"tam_{name}")
+        terms[f"tat_{name}"] = (np.linalg.norm(unit(ours) - unit(theirs), axis=1) ** power).mean()
+    terms["sat"] = sum(w * terms[f"sat_{i}"] for i, w in enumerate(WEIGHTS.sat_stages, 1))
+    terms["tat"] = sum(w * terms[f"tat_{name}"] for w, name in zip(WEIGHTS.tat_layers, ("hidden", "logits")))
+    terms["loss"] = WEIGHTS.ce * terms["ce"] + WEIGHTS.sat * terms["sat"] + WEIGHTS.tat * terms["tat"]
+    return terms
+
+
+@pytest.fixture(scope="module")
+def golden_inputs():
+    return runpy.run_path(str(GOLDEN / "losses.py"))["inputs"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['seed']}-{row['epoch']}-{row['squared']}")
+def test_terms_and_total_equal_the_papers_equations_in_float64(row, golden_inputs):
+    """Rolling weights of each turn, and a third for each term (eq. 4)."""
+    blocks, outputs, logits, labels = golden_inputs(row["seed"])
+    segments = outputs["student"][1].shape[1]
+
+    def activations(who):
+        floats = [tf.constant(values, tf.float32) for values in (logits, *outputs[who])]
+        stages = tuple(tf.constant(block, tf.float32) for block in blocks[who])
+        return recognizer_lib.Activations(floats[0], None, stages, *floats[1:], None)
+
+    student = types.SimpleNamespace(config=types.SimpleNamespace(num_segments=segments))
+    teacher = types.SimpleNamespace(activations=object())  # any: this test hands them over itself
+    model = TransferModel(student, teacher, weights=LossWeights(), squared=row["squared"])
+    model.assign_weights(rolling_weights(row["epoch"]))
+    terms = model._loss_terms(activations("student"), activations("teacher"), tf.constant(labels))
+    for name, golden in {"ce": "ce", "sat": "l_sat", "tat": "l_tat", "loss": "total"}.items():
+        assert terms[name].dtype == tf.float32
+        assert float(tf.reduce_mean(terms[name])) == pytest.approx(row[golden], abs=1e-5), name
+    for i in range(4):
+        assert float(tf.reduce_mean(terms[f"sat_{i + 1}"])) == pytest.approx(row["sat"][i], abs=1e-5)
+
+
+def logged_precisions(logits, labels):
+    """What the model logs as prec@1 and prec@5 of one batch of logits."""
+    model = TransferModel(recognizer(LR, seed=1), weights=LossWeights(1, 0, 0))
+    batch = {"label": tf.constant(labels, tf.int64)}
+    logs = model._update_metrics({}, tf.constant(logits, tf.float32), batch)
+    return float(logs["prec@1"]), float(logs["prec@5"])
+
+
+def test_ties_count_as_in_the_evaluation():
+    generator = np.random.default_rng(0)
+    logits = generator.integers(0, 3, (200, 9)).astype(np.float32)
+    labels = generator.integers(0, 9, 200)
+    expected = [metrics.precision_at_k(logits, labels, k) for k in (1, 5)]
+    assert logged_precisions(logits, labels) == pytest.approx(expected, abs=1e-6)
+    # A collapsed network is right about one class of nine, not about all.
+    labels = np.arange(9)
+    assert logged_precisions(np.zeros((9, 9)), labels) == pytest.approx((1 / 9, 5 / 9))
+
+
+def test_not_a_number_is_no_hit():
+    own, other = np.zeros((2, 7)), np.zeros((2, 7))
+    own[:, 1], other[:, 6] = np.nan, np.nan
+    assert logged_precisions(own, [1, 1]) == logged_precisions(other, [0, 0]) == (0, 0)
+
+
+@pytest.mark.parametrize("squared", [False, True])
+def test_loss_is_equation_4_written_out_in_numpy(squared):
+    student, teacher = recognizer(LR, seed=1), recognizer(HR, seed=2)
+    model = TransferModel(student, teacher, weights=WEIGHTS, squared=squared)
+    model.compile(optimizer=tf.keras.optimizers.SGD(0.01, jit_compile=False))
+    [batch] = batches(3)
+    expected = numpy_terms(model, teacher, batch, power=2 if squared else 1)
+    logs = fit(model, [batch])
+    for name, value in expected.items():
+        assert logs[name] == pytest.approx(value, abs=1e-4), name
+
+
+def test_teacher_is_frozen_and_no_part_of_the_model():
+    student, teacher = recognizer(LR, seed=1), recognizer(HR, seed=2)
+    model = TransferModel(student, teacher, weights=WEIGHTS)
+    model.compile(optimizer=tf.keras.optimizers.SGD(0.1, jit_compile=False))
+    before = [variable.numpy() for variable in teacher.variables]
+    student_before = [variable.numpy() for variable in student.trainable_variables]
+    fit(model, batches(4, 4))
+    for variable, value in zip(teacher.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value, err_msg=variable.name)
+    assert all(np.any(v.numpy() != old) for v, old in zip(student.trainable_variables, student_before, strict=True))
+    assert {id(v) for v in model.trainable_variables} == {id(v) for v in student.trainable_variables}
+    assert not {id(v) for v in model.variables} & {id(v) for v in teacher.variables}
+
+
+def test_checkpoint_of_the_whole_model_holds_no_teacher(tmp_path):
+    model = make_model()
+    fit(model, batches(2))
+    with_teacher = tf.train.list_variables(tf.train.Checkpoint(model=model).write(str(tmp_path / "with")))
+    alone = TransferModel(recognizer(LR, seed=1), weights=LossWeights(1, 0, 0))
+    alone.compile(optimizer=tf.keras.optimizers.SGD(0.01, jit_compile=False))
+    fit(alone, batches(2))
+    without = tf.train.list_variables(tf.train.Checkpoint(model=alone).write(str(tmp_path / "without")))
+    kernels = [sorted(shape for _, shape in names if len(shape) == 4) for names in (with_teacher, without)]
+    assert kernels[0] == kernels[1]
+
+
+class CountsTraces(TransferModel):
+    traces = 0
+
+    def train_step(self, batch):
+        type(self).traces += 1
+        return super().train_step(batch)
+
+
+def test_new_weights_take_effect_without_a_new_trace():
+    model = make_model(kind=CountsTraces, rate=0.0)
+    [batch] = batches(3)
+    fit(model, [batch])
+    once = CountsTraces.traces
+    for weights in (LossWeights(1, 0, 0), LossWeights(0, 2, 0), LossWeights(0, 0, 3, tat_layers=(0, 1))):
+        model.assign_weights(weights)
+        logs = fit(model, [batch])
+        expected = weights.ce * logs["ce"] + weights.sat * logs["sat"] + weights.tat * logs["tat"]
+        assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    assert logs["tat"] == pytest.approx(logs["tat_logits"], rel=1e-6)
+    assert CountsTraces.traces == once
+
+
+def test_teacher_does_not_run_where_nothing_is_transferred():
+    class Idle:
+        def activations(self, clips, training):
+            raise AssertionError("the teacher ran")
+
+    model = TransferModel(recognizer(LR, seed=1), Idle(), weights=LossWeights(1, 0, 0))
+    model.compile(optimizer=tf.keras.optimizers.SGD(0.01, jit_compile=False))
+    [batch] = batches(2)
+    del batch["hr"]
+    assert set(fit(model, [batch])) == {"loss", "ce", "prec@1", "prec@5"}
+    with pytest.raises(ValueError, match="teacher"):
+        model.assign_weights(WEIGHTS)
+
+
+def test_metrics_count_clips_and_not_batches():
+    model = make_model(LossWeights(1, 0, 0), rate=0.0)
+    runs.freeze_batch_norm(model)
+    data = batches(4, 1)
+    logs = fit(model, data, validation_data=None)
+    logits = np.concatenate([model.student(batch["lr"]).numpy() for batch in data])
+    labels = np.concatenate([batch["label"] for batch in data])
+    rank = (logits > logits[np.arange(5), labels][:, None]).sum(1)
+    assert logs["prec@1"] == pytest.approx(np.mean(rank < 1))
+    assert logs["prec@5"] == pytest.approx(np.mean(rank < 5))
+    ce = np.log(np.exp(logits).sum(1)) - logits[np.arange(5), labels]
+    assert logs["ce"] == pytest.approx(ce.mean(), rel=1e-5)
+
+
+_ONE_AND_TWO_DEVICES = """
+import sys
+import tensorflow as tf
+tf.config.set_logical_device_configuration(
+    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
+from stat_tf.training import loop
+from tests import runs
+
+build = loop.build
+def without_batch_statistics(config, info):
+    model = build(config, info)
+    runs.freeze_batch_norm(model)
+    return model
+
+loop.build = without_batch_statistics
+data, teacher, output = sys.argv[1:]
+assert loop.make_strategy("mirrored").num_replicas_in_sync == 2
+for strategy in ("one_device", "mirrored"):
+    runs.train(data, f"{output}/{strategy}", stage="stat", teacher_run=teacher, strategy=strategy, dropout=0.0,
+               clip_norm=0.5, epochs=3)
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_train_as_one_device_does(tmp_path):
+    """Epochs of 4 + 4 + 1 clips: the last batch leaves one replica without any."""
+    datasets.write_dataset(tmp_path / "data", clips={"train": 9, "test": 5})
+    runs.untrained(tmp_path / "data", tmp_path / "teacher", stage="teacher", student_input="upsample")
+    arguments = [str(tmp_path / "data"), str(tmp_path / "teacher"), str(tmp_path)]
+    command = [sys.executable, "-c", _ONE_AND_TWO_DEVICES, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    one, two = (
+        [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
+        for name in ("one_device", "mirrored")
+    )
+    assert [epoch["step"] for epoch in one] == [3, 6, 9]
+    for ours, theirs in zip(one, two, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+    assert len({round(epoch["loss"], 6) for epoch in one}) == 3
