@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -146,9 +147,11 @@ def test_mistakes_are_one_sentence_without_a_traceback(videos, tmp_path, argumen
 
 @pytest.mark.slow
 def test_every_flag_reaches_the_dataset(tmp_path):
-    clips = {"jump/v_jump_g01_c01.avi": 0, "run/v_run_g01_c01.avi": 0, "run/v_run_g02_c01.avi": 1}  # two are equal
-    for name, shift in clips.items():
+    for shift, name in enumerate(("run/v_run_g01_c01.avi", "run/v_run_g02_c01.avi")):
         media.encode_video(tmp_path / "v" / name, media.numbered_frames(60 + shift)[shift:])
+    (tmp_path / "v" / "jump").mkdir()
+    # A copy: the encoder does not give the same bytes each time.
+    shutil.copy(tmp_path / "v" / "run/v_run_g01_c01.avi", tmp_path / "v" / "jump/v_jump_g01_c01.avi")
     lists = tmp_path / "lists"
     lists.mkdir()
     (lists / "classInd.txt").write_text("1 jump\n2 run\n")
