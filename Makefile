@@ -1,4 +1,4 @@
-# make demo   sets up what it needs, then runs the main job on rendered videos (about ten minutes)
+# make demo   sets up what it needs, then runs the main job on rendered videos (eight minutes)
 # make test   sets up what it needs, then runs the linter and all tests
 SHELL := bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
