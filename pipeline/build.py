@@ -156,7 +156,7 @@ def _judge(summary: _Summary, num_clips: int, config: BuildConfig) -> list[str]:
         example = next(clip["id"] for clip in summary.rejected if clip["reason"] == reason)
         message = f"{count} of {num_clips} videos cannot be used, most often ({times}) because {reason}, as {example}"
         if count == num_clips or count > config.max_rejected * num_clips:
-            listed = f"{config.output.rstrip('/')}.{info.REJECTED_NAME}"
+            listed = _failed_list(config.output)
             _write_rejected(summary, listed)
             raise errors.UserError(
                 f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {listed} lists them."
@@ -254,7 +254,13 @@ def build(listing: Listing, config: BuildConfig, execution: Execution) -> info.D
         with FileSystems.create(FileSystems.join(finished, info.FILE_NAME)) as file:
             file.write(description.to_json().encode())
         staging.publish(place, config.output)
+    staging.delete_file(_failed_list(config.output))
     return description
+
+
+def _failed_list(output: str) -> str:
+    """Where the videos are listed for which a build failed; the next one that succeeds deletes it."""
+    return f"{output.rstrip('/')}.{info.REJECTED_NAME}"
 
 
 def report(description: info.DatasetInfo, output: str) -> str:

@@ -1,4 +1,4 @@
-"""Builds a dataset from videos.
+r"""Builds a dataset from videos.
 
   python -m pipeline.build_dataset --layout=folders --videos=VIDEOS --output=DATA
   python -m pipeline.build_dataset --layout=ucf101 --videos=UCF-101 --annotations=ucfTrainTestlist --split=1 \

@@ -121,7 +121,9 @@ def main() -> None:
     for title, arguments in steps(output, _SHORT.value):
         _run(title, arguments)
     video = sorted(glob.glob(os.path.join(output, "videos", "test", "*", "*.mp4")))[0]
-    _run("Predict a test clip", ["stat_tf.predict", f"--model={output}/export", f"--videos={video}"])
+    label = os.path.basename(os.path.dirname(video))
+    predict = ["stat_tf.predict", f"--model={output}/export", f"--videos={video}"]
+    _run(f"Predict a test clip, whose class is {label}", predict)
     print(
         f"\n== The comparison\n{_table(output)}\n\n"
         f"Look at next:\n"

@@ -46,6 +46,13 @@ def _others(output: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
+def delete_file(path: str) -> None:
+    """Deletes a file, if there is one."""
+    if FileSystems.exists(path):
+        # Beam would read a local name such as a[1] as a pattern.
+        FileSystems.delete([path]) if files.is_remote(path) else os.remove(path)
+
+
 def recover(output: str) -> None:
     """Puts back the dataset that a build was replacing when it was killed between its two moves."""
     output = output.rstrip("/")

@@ -1,4 +1,4 @@
-"""Draws where and when networks look, in the manner of the paper's Figure 5 (section 4.3).
+r"""Draws where and when networks look, in the manner of the paper's Figure 5 (section 4.3).
 
   python -m stat_tf.visualize --run_dir=TEACHER --compare_run=STUDENT --compare_run=STAT \
       --data_dir=DATA --split=test --num_clips=3 --output=DIR

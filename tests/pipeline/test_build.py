@@ -144,6 +144,8 @@ def test_too_many_broken_videos_leave_no_dataset(folders, tmp_path):
         run(videos, tmp_path / "data", "manifest", manifest)
     assert set(tmp_path.iterdir()) - before == {tmp_path / "data.rejected.jsonl"}
     assert len((tmp_path / "data.rejected.jsonl").read_text().splitlines()) == 4
+    run(videos, tmp_path / "data", "manifest", manifest, max_rejected=0.9)
+    assert not (tmp_path / "data.rejected.jsonl").exists()  # what it said is no longer so
 
 
 def test_shard_whose_clips_are_all_broken_exists_and_is_empty(folders, tmp_path):
@@ -221,8 +223,9 @@ def test_output_that_is_a_pattern_to_beam_is_a_name_here(folders, tmp_path):
     with pytest.raises(errors.UserError, match="1 of 1 videos cannot be used"):
         run(tmp_path / "v", output, overwrite=True)
     assert info.load(str(output)) == old
+    assert (tmp_path / "o[1].rejected.jsonl").exists()
     assert run(folders, output, overwrite=True) == old
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["o1", "o[1]", "o[1].rejected.jsonl", "v"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["o1", "o[1]", "v"]
 
 
 def test_leftovers_of_killed_builds_are_deleted(folders, tmp_path):
