@@ -58,11 +58,6 @@ class DatasetInfo:
     source_fingerprint: str
     warnings: tuple[str, ...] = ()
 
-    @property
-    def frames_per_clip(self) -> int:
-        """K * S * T."""
-        return self.num_segments * self.num_snippets * self.num_frames
-
     def num_clips(self, split: str) -> int:
         """Clips in a split."""
         return sum(shard.num_clips for shard in self.shards.get(split, ()))

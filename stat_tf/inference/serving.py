@@ -193,7 +193,7 @@ class ServedModel:
             self._loaded = tf.saved_model.load(path)
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
             raise errors.UserError(
-                f"{path} is a damaged SavedModel ({_first_line(error)}): export it again."
+                f"{path} is a damaged SavedModel ({errors.brief(error)}): export it again."
             ) from error
         self._signature = self._loaded.signatures.get(SIGNATURE)
         arguments = self._signature.structured_input_signature[1] if self._signature else {}
@@ -240,9 +240,5 @@ def _read_card(path: str) -> ModelCard:
         return ModelCard(**fields)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise errors.UserError(
-            f"{path} does not describe the export ({_first_line(error)}): export it again."
+            f"{path} does not describe the export ({errors.brief(error)}): export it again."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

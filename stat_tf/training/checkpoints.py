@@ -112,7 +112,7 @@ class RunCheckpoints:
                 for part in self._parts:
                     _check_readable(directory, part)
             except _DAMAGE as error:
-                warnings.warn(f"Set the damaged checkpoint {directory} aside: {_brief(error)}.", stacklevel=2)
+                warnings.warn(f"Set the damaged checkpoint {directory} aside: {errors.brief(error)}.", stacklevel=2)
                 _set_aside(directory)
                 continue
             for part, trackable in self._parts.items():
@@ -172,7 +172,7 @@ def restore_recognizer(recognizer: tf.keras.Model, run_dir: str, which: str = "b
         _check_readable(directory, _RECOGNIZER)
     except _DAMAGE as error:
         raise errors.UserError(
-            f"The checkpoint {directory} is damaged ({_brief(error)}): delete it and train again."
+            f"The checkpoint {directory} is damaged ({errors.brief(error)}): delete it and train again."
         ) from error
     _read(recognizer, directory, _RECOGNIZER)
 
@@ -218,10 +218,6 @@ tf.get_logger().addFilter(lambda record: record.module != "checkpoint")
 
 # What reading a truncated, overwritten or half-deleted checkpoint raises.
 _DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, TypeError, RuntimeError)
-
-
-def _brief(error: Exception) -> str:
-    return str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
 
 
 def _epoch_dir(run_dir: str, which: str, epoch: int) -> str:
@@ -271,6 +267,6 @@ def _read(trackable: tf.Module, directory: str, part: str) -> None:
         tf.train.Checkpoint(**{part: trackable}).read(os.path.join(directory, part)).assert_consumed()
     except (ValueError, AssertionError) as error:
         raise errors.UserError(
-            f"The checkpoint {directory} is of another architecture than asked for ({_brief(error)}): "
+            f"The checkpoint {directory} is of another architecture than asked for ({errors.brief(error)}): "
             "use the settings it was trained with, or another run directory."
         ) from error
