@@ -25,6 +25,7 @@ setuptools.setup(
         "matplotlib>=3.8",
         "numpy>=1.26,<2",
         "opencv-contrib-python-headless>=4.9,<4.13",
+        "safetensors>=0.4",
         # TensorBoard 2.15 imports pkg_resources, which setuptools 81 drops.
         "setuptools<81",
         "tabulate>=0.9",

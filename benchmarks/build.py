@@ -4,9 +4,10 @@
 
 Build: all that the Beam job does with a clip, from its path to the staged record. Floor: PyAV decodes
 up to the last frame that is needed, libswscale brings those needed to the HR size in one step, and
-they are encoded as JPEG. The two take turns on each clip, and the best time of each is compared, which
-other work on the machine disturbs least: aim at most 1.5. The job's fixed cost (starting, tracing,
-writing shards) is shown apart.
+they are encoded as JPEG. With --streams=rgb,flow it also reads the frames that motion needs, and
+estimates their motion once in HR and once in LR. The two take turns on each clip, and the best time
+of each is compared, which other work on the machine disturbs least: aim at most 1.5. The job's fixed
+cost (starting, tracing, writing shards) is shown apart.
 """
 
 import json
@@ -25,6 +26,8 @@ flags.DEFINE_integer("num_clips", 60, "Videos to measure, spread over the direct
 flags.DEFINE_integer("repeats", 3, "Measurements of each clip.", lower_bound=1)
 flags.DEFINE_list("hr_size", ["96", "128"], "Height and width of the HR frames, pixels.")
 flags.DEFINE_list("lr_size", ["12", "16"], "Height and width of the LR frames, pixels.")
+flags.DEFINE_enum("streams", "rgb", ["rgb", "rgb,flow"], "What is stored of each frame.")
+flags.DEFINE_enum("flow_method", "tvl1", ["tvl1", "dis"], "How flow is estimated, with --streams=rgb,flow.")
 flags.DEFINE_integer("num_segments", 4, "K, segments a clip.", lower_bound=1)
 flags.DEFINE_integer("num_snippets", 5, "S, snippets a segment.", lower_bound=1)
 flags.DEFINE_integer("num_frames", 3, "T, frames a snippet.", lower_bound=1)
@@ -38,27 +41,34 @@ def cpu_seconds(function):
     return time.process_time() - start
 
 
-def floor(path, settings):
-    """Decodes the frames that a record needs and encodes them, and nothing else."""
+def floor(path, settings, estimator):
+    """Decodes the frames that a record needs, encodes them, estimates their motion if asked, and nothing else."""
     import av
     import cv2
 
-    from stat_tf.data import sampling
+    from stat_tf.data import flow, sampling
 
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         shape = settings.num_segments, settings.num_snippets, settings.num_frames
         chosen = sampling.sample_frames(range(stream.frames), *shape)
-        needed, last = set(chosen), max(chosen)
-        height, width = settings.hr_size
+        pairs = set(flow.pairs(chosen, stream.frames)) if estimator else set()
+        shown, needed = set(chosen), {*chosen, *(number for pair in pairs for number in pair)}
+        last = max(needed)
+        (height, width), (lr_height, lr_width) = settings.hr_size, settings.lr_sizes[0]
         quality = [cv2.IMWRITE_JPEG_QUALITY, settings.jpeg_quality]
+        pictures = {}
         for number, frame in enumerate(container.decode(stream)):
             if number in needed:
-                picture = frame.to_ndarray(format="bgr24", width=width, height=height, threads=1)
-                cv2.imencode(".jpg", picture, quality)
+                pictures[number] = frame.to_ndarray(format="bgr24", width=width, height=height, threads=1)
+                if number in shown:
+                    cv2.imencode(".jpg", pictures[number], quality)
             if number == last:
                 break
+    for pair in pairs:
+        estimator(*(pictures[number] for number in pair))
+        estimator(*(cv2.resize(pictures[number], (lr_width, lr_height)) for number in pair))
 
 
 def main() -> None:
@@ -69,8 +79,11 @@ def main() -> None:
     from pipeline.beam_options import parse
     from pipeline.sources import files
     from pipeline.sources.clip import Clip, Listing
-    from stat_tf.data import degrade
+    from stat_tf.data import degrade, flow
+    from stat_tf.data.info import FlowInfo
 
+    camera = degrade.Degradation(tuple(map(int, FLAGS.lr_size)))
+    with_flow = FLAGS.streams != "rgb"
     settings = clips_to_records.RecordSettings(
         num_segments=FLAGS.num_segments,
         num_snippets=FLAGS.num_snippets,
@@ -78,8 +91,12 @@ def main() -> None:
         frame_stride=1,
         hr_size=tuple(map(int, FLAGS.hr_size)),
         jpeg_quality=FLAGS.jpeg_quality,
-        degradation=degrade.Degradation(tuple(map(int, FLAGS.lr_size))),
+        lr_sizes=(camera.lr_size,),
+        lens_blur=camera.lens_blur,
+        noise=camera.noise,
+        flow=FlowInfo(FLAGS.flow_method, 20.0) if with_flow else None,
     )
+    estimator = flow.FlowEstimator(FLAGS.flow_method) if with_flow else None
     paths = [path for path in files.list_files(FLAGS.videos, "videos") if path.lower().endswith(files.VIDEO_SUFFIXES)]
     paths = paths[:: max(1, len(paths) // FLAGS.num_clips)][: FLAGS.num_clips]
     clips = [Clip(path, "class", "train") for path in paths]
@@ -91,7 +108,7 @@ def main() -> None:
         for clip in clips:
             task = clips_to_records.ClipTask(clip, 0, "shard")
             runs = {
-                "floor": lambda clip=clip: floor(os.path.join(FLAGS.videos, clip.path), settings),
+                "floor": lambda clip=clip: floor(os.path.join(FLAGS.videos, clip.path), settings, estimator),
                 "build": lambda task=task: list(convert.process(task)),
             }
             times = [{name: cpu_seconds(run) for name, run in runs.items()} for _ in range(FLAGS.repeats)]

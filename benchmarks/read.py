@@ -53,7 +53,7 @@ def main():
             info,
             batch_size=FLAGS.batch_size,
             augmentation=augment.Augmentation(info.hr_size),
-            degradation=degrade.Degradation(info.lr_size),
+            degradation=degrade.Degradation(info.lr_sizes[0]),
             seed=0,
             num_epochs=FLAGS.epochs,
         )

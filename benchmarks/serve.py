@@ -54,7 +54,7 @@ def bare_convolutions(backbone):
 
 def export_random_student(directory, backbone, num_segments, frame_size):
     """Exports an untrained native student; returns it and the loaded export."""
-    from stat_tf.inference import serving
+    from stat_tf.inference import model_card, serving
     from stat_tf.models import recognizer as recognizer_lib
 
     classes = tuple(f"class {number}" for number in range(101))
@@ -62,12 +62,12 @@ def export_random_student(directory, backbone, num_segments, frame_size):
         backbone, len(classes), num_segments, 1, frame_size, network_size=frame_size, native=True
     )
     recognizer = recognizer_lib.build_recognizer(config)
-    card = serving.ModelCard(
-        stage="student", view="lr", backbone=backbone, classes=classes, num_segments=num_segments, num_frames=1,
-        frame_stride=1, frame_size=frame_size, hr_size=(96, 128), lens_blur=0.25, noise=2.0, run_dir="",
-        checkpoint="best", epoch=0,
+    card = model_card.ModelCard(
+        networks={"rgb": model_card.Network("student", backbone, run_dir="", checkpoint="best", epoch=0)},
+        classes=classes, view="lr", num_segments=num_segments, num_frames=1, frame_stride=1, frame_size=frame_size,
+        hr_size=(96, 128), lens_blur=0.25, noise=2.0,
     )  # fmt: skip
-    return recognizer, serving.ServedModel(serving.write(recognizer, card, directory))
+    return recognizer, serving.ServedModel(serving.write({"rgb": recognizer}, card, directory))
 
 
 def main() -> None:
@@ -78,10 +78,10 @@ def main() -> None:
     frame_size = tuple(map(int, FLAGS.frame_size))
     with tempfile.TemporaryDirectory() as directory:
         recognizer, model = export_random_student(directory, FLAGS.backbone, FLAGS.num_segments, frame_size)
-    frames = np.random.default_rng(0).integers(0, 256, (1, *model.clip_shape), np.uint8)
+    frames = np.random.default_rng(0).integers(0, 256, (1, *model.card.clip_shape("rgb")), np.uint8)
     floor = bare_convolutions(recognizer.backbone)
     runs = {
-        "served_ms": (model.predict, tf.constant(frames)),
+        "served_ms": (model.predict, {"rgb": tf.constant(frames)}),
         "floor_ms": (floor, tf.constant(frames[0, :, 0].astype(np.float32))),
     }
     times = {name: [] for name in runs}

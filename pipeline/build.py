@@ -18,7 +18,7 @@ from pipeline.clips_to_records import ClipTask, RecordSettings
 from pipeline.sources import checks, files
 from pipeline.sources.clip import Listing
 from stat_tf import errors
-from stat_tf.data import info, record
+from stat_tf.data import info, record, sizes
 
 _SUMMARY = "summary.jsonl"
 
@@ -184,9 +184,9 @@ def _describe(listing: Listing, summary: _Summary, config: BuildConfig, warnings
         num_frames=settings.num_frames,
         frame_stride=settings.frame_stride,
         hr_size=settings.hr_size,
-        lr_size=settings.degradation.lr_size,
-        lens_blur=settings.degradation.lens_blur,
-        noise=settings.degradation.noise,
+        lr_sizes=settings.lr_sizes,
+        lens_blur=settings.lens_blur,
+        noise=settings.noise,
         shards={
             split: tuple(info.Shard(**s) for s in summary.shards if s["name"].startswith(f"{split}-"))
             for split in splits
@@ -195,6 +195,7 @@ def _describe(listing: Listing, summary: _Summary, config: BuildConfig, warnings
         num_rejected=len(rejected),
         source_fingerprint=summary.fingerprint,
         warnings=tuple(warnings),
+        flow=settings.flow,
     )
 
 
@@ -271,6 +272,12 @@ def report(description: info.DatasetInfo, output: str) -> str:
     if description.num_rejected:
         lines.append(
             f"rejected: {description.num_rejected} videos, listed in {FileSystems.join(output, info.REJECTED_NAME)}"
+        )
+    lr_sizes = ", ".join(map(sizes.text, description.lr_sizes))
+    lines.append(f"stored: HR frames of {sizes.text(description.hr_size)}, LR frames of {lr_sizes}")
+    if description.flow:
+        lines.append(
+            f"stored: their optical flow ({description.flow.method}, up to {description.flow.bound:g} HR pixels)"
         )
     lines.append(f"The dataset is in {output}. To train a teacher from it:")
     lines.append(f"  python -m stat_tf.train --stage=teacher --data_dir={shlex.quote(output)} --run_dir=RUN")

@@ -34,7 +34,15 @@ flags.DEFINE_bool("overwrite", False, "Replace the dataset at --output, when the
 flags.DEFINE_string(
     "hr_size", "96x128", "HEIGHTxWIDTH of the stored HR frames; videos are cropped to its aspect ratio."
 )
-flags.DEFINE_string("lr_size", "12x16", "HEIGHTxWIDTH of the LR frames, of the same aspect ratio within 2%.")
+flags.DEFINE_multi_string(
+    "lr_size",
+    ["12x16"],
+    "HEIGHTxWIDTH of the LR frames, of the same aspect ratio within 2%. Repeated, all sizes are stored, the first as "
+    "the default of training.",
+)
+flags.DEFINE_enum("streams", "rgb", ["rgb", "rgb,flow"], "What to store of each frame: RGB, or its optical flow too.")
+flags.DEFINE_enum("flow_method", "tvl1", ["tvl1", "dis"], "The usual TV-L1, or DIS, many times as fast.")
+flags.DEFINE_float("flow_bound", 20.0, "Largest motion stored, in pixels of the HR frame.", lower_bound=1)
 flags.DEFINE_integer("num_segments", 8, "K, segments a clip.", lower_bound=1)
 flags.DEFINE_integer("num_snippets", 3, "S, snippets a segment: the choices that training samples from.", lower_bound=1)
 flags.DEFINE_integer("num_frames", 1, "T, frames a snippet.", lower_bound=1)
@@ -85,9 +93,22 @@ def _listing():
     return sources.read(FLAGS.layout, FLAGS.videos, FLAGS.annotations, FLAGS.split or 1)
 
 
+def _flow():
+    """How to make the flow that --streams asks for; None when it does not."""
+    from stat_tf.data import info
+
+    if FLAGS.streams != "rgb":
+        return info.FlowInfo(FLAGS.flow_method, FLAGS.flow_bound)
+    for name in ("flow_method", "flow_bound"):
+        if FLAGS[name].present:
+            raise errors.UserError(f"--{name} has no meaning without optical flow: give --streams=rgb,flow too.")
+    return None
+
+
 def main() -> None:
     """Builds the dataset that the flags describe."""
-    hr_size, lr_size = sizes.parse_pair(FLAGS.hr_size, FLAGS.lr_size)
+    hr_size, lr_sizes = sizes.parse_hr_and_lr(FLAGS.hr_size, FLAGS.lr_size)
+    flow = _flow()
     logging.disable(logging.WARNING)  # Beam's notices about what is not installed
     from pipeline import beam_options
 
@@ -95,7 +116,6 @@ def main() -> None:
     listing = _listing()
     execution = beam_options.parse(_beam_arguments, len(listing.clips))
     from pipeline import build, clips_to_records
-    from stat_tf.data import degrade
 
     if not execution.is_local:
         logging.disable(logging.NOTSET)  # what a remote runner logs is its progress
@@ -110,7 +130,10 @@ def main() -> None:
             frame_stride=FLAGS.frame_stride,
             hr_size=hr_size,
             jpeg_quality=FLAGS.jpeg_quality,
-            degradation=degrade.Degradation(lr_size, FLAGS.lens_blur, FLAGS.noise),
+            lr_sizes=lr_sizes,
+            lens_blur=FLAGS.lens_blur,
+            noise=FLAGS.noise,
+            flow=flow,
         ),
         num_shards=FLAGS.num_shards,
         max_rejected=FLAGS.max_rejected,

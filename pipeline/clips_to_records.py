@@ -1,10 +1,10 @@
-"""Clips to serialized records: decode, degrade, encode. The work of the dataset job."""
+"""Clips to serialized records: decode, degrade, estimate motion, encode. The work of the dataset job."""
 
 import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import apache_beam as beam
 import cv2
@@ -15,7 +15,9 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from pipeline.sources.clip import Clip
-from stat_tf.data import degrade, record, video
+from stat_tf.data import degrade, flow, info, record, video
+
+Size = tuple[int, int]
 
 REJECTED = "rejected"
 CONTENTS = "contents"
@@ -33,16 +35,22 @@ class RecordSettings:
       frame_stride: Frames of the video from one of a snippet's frames to the next.
       hr_size: (height, width) of the HR frames, pixels.
       jpeg_quality: Of the HR frames, 1-100.
-      degradation: How the LR frames are made.
+      lr_sizes: (height, width) of the LR frames, pixels; the first is the dataset's default.
+      lens_blur: Of the LR frames; see `degrade.Degradation`.
+      noise: Of the LR frames; see `degrade.Degradation`.
+      flow: How optical flow is estimated and stored; None stores none.
     """
 
     num_segments: int
     num_snippets: int
     num_frames: int
     frame_stride: int
-    hr_size: tuple[int, int]
+    hr_size: Size
     jpeg_quality: int
-    degradation: degrade.Degradation
+    lr_sizes: tuple[Size, ...]
+    lens_blur: float
+    noise: float
+    flow: info.FlowInfo | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,9 +74,15 @@ class StagedRecord:
 _FULL_CHROMA = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
 
-def noise_seed(clip_id: str) -> np.ndarray:
-    """The seed of a clip's stored noise: int32 [2], from the id alone."""
-    return np.frombuffer(hashlib.sha256(clip_id.encode()).digest()[:8], "<i4").astype(np.int32)
+def noise_seed(clip_id: str, draw: int = 0) -> np.ndarray:
+    """The seed of a clip's noise: int32 [2], from the id alone.
+
+    Args:
+      clip_id: The clip's id.
+      draw: 0 for the stored frames, 1 for those that only their motion needs.
+    """
+    digest = hashlib.sha256(clip_id.encode()).digest()
+    return np.frombuffer(digest[8 * draw : 8 * draw + 8], "<i4").astype(np.int32)
 
 
 def source_path(videos: str, clip: Clip) -> str:
@@ -84,8 +98,23 @@ def rejection(clip: Clip, videos: str, reason: str) -> dict[str, str]:
     return {"id": clip.path, "path": path, "label": clip.label, "split": clip.split, "reason": reason}
 
 
+def _degrader(hr_size: Size, degradation: degrade.Degradation) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
+    """`degrade.degrade` as a graph, traced once for any number of frames."""
+    frames = tf.TensorSpec([None, *hr_size, 3], tf.uint8)
+    return tf.function(
+        lambda frames, seed: degrade.degrade(frames, degradation, seed),
+        input_signature=[frames, tf.TensorSpec([2], tf.int32)],
+    )
+
+
 def _encode_image(suffix: str, picture: np.ndarray, *parameters: int) -> bytes:
     return cv2.imencode(suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), parameters)[1].tobytes()
+
+
+def _encode_flow(fields: np.ndarray, bounds: tuple[float, float]) -> list[bytes]:
+    """Quantises and encodes float32 [N, H, W, 2]: x in red, y in green, nothing in blue."""
+    levels = flow.quantize(fields, bounds)
+    return [_encode_image(".png", picture) for picture in np.pad(levels, [(0, 0)] * 3 + [(0, 1)])]
 
 
 class ClipToRecord(beam.DoFn):
@@ -122,13 +151,10 @@ class ClipToRecord(beam.DoFn):
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
         cv2.setNumThreads(1)
         s = self._settings
-        frames = tf.TensorSpec([s.num_segments * s.num_snippets * s.num_frames, *s.hr_size, 3], tf.uint8)
-
-        @tf.function(input_signature=[frames, tf.TensorSpec([2], tf.int32)])
-        def degrade_frames(frames, seed):
-            return degrade.degrade(frames, s.degradation, seed)
-
-        self._degrade = degrade_frames
+        self._degrade = {
+            size: _degrader(s.hr_size, degrade.Degradation(size, s.lens_blur, s.noise)) for size in s.lr_sizes
+        }
+        self._estimate = flow.FlowEstimator(s.flow.method) if s.flow else None
 
     def process(self, task: ClipTask) -> Iterator:
         clip = task.clip
@@ -164,9 +190,12 @@ class ClipToRecord(beam.DoFn):
             num_frames=s.num_frames,
             frame_stride=s.frame_stride,
             size=s.hr_size,
+            with_motion=s.flow is not None,
             file=file,
         )
-        lr_frames = self._degrade(source.frames, noise_seed(clip.path)).numpy()
+        seed = noise_seed(clip.path)
+        lr_frames = {size: make(source.frames, seed).numpy() for size, make in self._degrade.items()}
+        hr_flow, lr_flow = self._estimate_flow(clip.path, source, lr_frames) if s.flow else (None, None)
         quality = (cv2.IMWRITE_JPEG_QUALITY, s.jpeg_quality, *_FULL_CHROMA)
         return record.encode(
             record.ClipRecord(
@@ -176,10 +205,32 @@ class ClipToRecord(beam.DoFn):
                 label=clip.label,
                 label_index=task.label_index,
                 hr_frames=[_encode_image(".jpg", frame, *quality) for frame in source.frames],
-                lr_frames=[_encode_image(".png", frame) for frame in lr_frames],
+                lr_frames={size: [_encode_image(".png", one) for one in frames] for size, frames in lr_frames.items()},
                 timestamps=source.timestamps,
                 hr_size=s.hr_size,
-                lr_size=s.degradation.lr_size,
                 frame_rate=source.frame_rate,
+                hr_flow=hr_flow,
+                lr_flow=lr_flow,
             )
         )
+
+    def _estimate_flow(
+        self, clip_id: str, source: video.VideoClip, lr_frames: Mapping[Size, np.ndarray]
+    ) -> tuple[list[bytes], dict[Size, list[bytes]]]:
+        """Returns the encoded flow of the HR frames, and of the LR frames by size."""
+        s, seed, pictures = self._settings, noise_seed(clip_id, draw=1), source.pictures
+        fields = flow.snippet_flow(self._estimate, pictures, source.indices, source.count)
+        hr_flow = _encode_flow(fields, flow.bounds(s.flow.bound, s.hr_size, s.hr_size))
+        lr_flow = {}
+        for size, make in self._degrade.items():
+            fields = flow.degraded_flow(
+                self._estimate,
+                lr_frames[size],
+                pictures,
+                source.indices,
+                source.count,
+                s.num_frames,
+                lambda others, make=make: make(others, seed).numpy(),
+            )
+            lr_flow[size] = _encode_flow(fields, flow.bounds(s.flow.bound, s.hr_size, size))
+        return hr_flow, lr_flow

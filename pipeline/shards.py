@@ -20,6 +20,9 @@ _FEWEST_SHARDS = 4  # for a few readers to share
 # Of a typical frame at JPEG quality 95, and of PNG on noise.
 _HR_BYTES_PER_PIXEL = 0.5
 _LR_BYTES_PER_PIXEL = 3.0
+# Of PNG on flow, which is smooth; on LR, the noise makes it less so.
+_HR_FLOW_BYTES_PER_PIXEL = 0.3
+_LR_FLOW_BYTES_PER_PIXEL = 1.5
 
 
 def _order(clip_id: str) -> bytes:
@@ -29,8 +32,10 @@ def _order(clip_id: str) -> bytes:
 
 def estimate_num_shards(num_clips: int, settings: RecordSettings) -> int:
     """How many shards to cut a split into, from its size as the settings let expect it."""
-    pixels = math.prod(settings.hr_size), math.prod(settings.degradation.lr_size)
-    frame_bytes = pixels[0] * _HR_BYTES_PER_PIXEL + pixels[1] * _LR_BYTES_PER_PIXEL
+    hr_pixels, lr_pixels = math.prod(settings.hr_size), sum(map(math.prod, settings.lr_sizes))
+    frame_bytes = hr_pixels * _HR_BYTES_PER_PIXEL + lr_pixels * _LR_BYTES_PER_PIXEL
+    if settings.flow:
+        frame_bytes += hr_pixels * _HR_FLOW_BYTES_PER_PIXEL + lr_pixels * _LR_FLOW_BYTES_PER_PIXEL
     clip_bytes = settings.num_segments * settings.num_snippets * settings.num_frames * frame_bytes
     return max(min(_FEWEST_SHARDS, num_clips), math.ceil(num_clips * clip_bytes / _SHARD_BYTES))
 

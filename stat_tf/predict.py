@@ -5,7 +5,10 @@
 
 Videos may have any size: they are cropped, shrunk, blurred and given noise as the dataset's LR frames
 were. The noise is seeded, so an answer repeats. Frames must have the sensor's size: a uint8 `.npy` of
-[K, T, h, w, 3] or [N, h, w, 3], or a directory of images in the order of their names.
+[K, T, h, w, 3] or [N, h, w, 3], or a directory of images in the order of their names. They are RGB for
+every model: one that takes optical flow has it estimated here, as the dataset build does.
+
+An answer is that of the centre snippet of each segment; `--num_snippets` and `--flips` average over more.
 
 `--format=jsonl` prints a line for each input that could be read:
   {"source": PATH, "top": [{"class": NAME, "probability": P}, ... best first, at most five],
@@ -28,6 +31,13 @@ flags.DEFINE_list("videos", [], "Video files, separated by commas.")
 flags.DEFINE_list(
     "frames", [], "Frames at the sensor's size: .npy files or directories of images, separated by commas."
 )
+flags.DEFINE_integer(
+    "num_snippets",
+    1,
+    "Snippets a segment to average over, evenly spread; a .npy clip [K, T, h, w, 3] holds one.",
+    lower_bound=1,
+)
+flags.DEFINE_bool("flips", False, "Average over each clip and its mirror image.")
 flags.DEFINE_enum("format", "table", ["table", "jsonl"], "How to print: to read, or a line of JSON an input.")
 
 
@@ -45,12 +55,13 @@ def main() -> int:
     sys.stderr.reconfigure(errors="backslashreplace")
     model = serving.ServedModel(FLAGS.model)
     show = prediction.to_json if FLAGS.format == "jsonl" else prediction.to_text
-    work = [(inputs.clip_from_video, path) for path in FLAGS.videos]
-    work += [(inputs.clip_from_frames, path) for path in FLAGS.frames]
+    work = [(inputs.clips_from_video, path) for path in FLAGS.videos]
+    work += [(inputs.clips_from_frames, path) for path in FLAGS.frames]
     exit_code = 0
     for read, path in tqdm.tqdm(work, desc="predicting", unit="clip", disable=None if len(work) > 1 else True):
         try:
-            tqdm.tqdm.write(show(prediction.predict(model, path, read(path, model))))
+            clips = read(path, model.card, FLAGS.num_snippets)
+            tqdm.tqdm.write(show(prediction.predict(model, path, clips, FLAGS.flips)))
         except errors.UserError as error:
             tqdm.tqdm.write(f"error: {error}", file=sys.stderr)
             exit_code = 1

@@ -25,8 +25,14 @@ _SETTINGS = (
         "Let teacher_run and init_run be trained on other clips than data_dir's, which may hold clips it tests on.",
     ),
     # The network.
-    flags.DEFINE_enum("backbone", "resnet34", ["resnet18", "resnet34", "efficientnet_lite0"], "Feature extractor."),
-    flags.DEFINE_float("width", 1.0, "Factor on a ResNet's channels."),
+    flags.DEFINE_enum(
+        "backbone",
+        "resnet34",
+        ["resnet18", "resnet34", "r2plus1d_18", "r2plus1d_34", "efficientnet_lite0"],
+        "Feature extractor: of single frames, or, R(2+1)D, of a segment's T frames together.",
+    ),
+    flags.DEFINE_enum("stream", "rgb", ["rgb", "flow"], "Frames, or their optical flow if the dataset holds it."),
+    flags.DEFINE_float("width", 1.0, "Factor on the channels of a ResNet or R(2+1)D."),
     flags.DEFINE_enum(
         "student_input",
         "upsample",
@@ -34,9 +40,20 @@ _SETTINGS = (
         "LR frames upsampled to the crop, or as is; a teacher reads the crop either way. Native EfficientNet-Lite0's "
         "last stage is a single cell at 12x16, whose SAT is always 0.",
     ),
-    flags.DEFINE_enum("temporal_fusion", "average", ["average", "gray_stack"], "How T frames become one feature."),
+    flags.DEFINE_enum(
+        "temporal_fusion",
+        "average",
+        ["average", "gray_stack", "stack"],
+        "How a backbone of single frames reads T of them: features averaged, three grey frames in the colour channels, "
+        "or all channels side by side, as is usual with flow.",
+    ),
     flags.DEFINE_float("dropout", 0.0, "Fraction of the features dropped before the classifier.", 0, 1),
-    flags.DEFINE_enum("init_from", "auto", ["auto", "imagenet", "none"], "Weights; auto: ImageNet's where there are."),
+    flags.DEFINE_string(
+        "init_from",
+        "auto",
+        "Initial weights: a file from python -m stat_tf.convert_weights; imagenet (efficientnet_lite0 only); none; "
+        "auto: imagenet for efficientnet_lite0, else none.",
+    ),
     flags.DEFINE_enum(
         "frozen_batch_norm",
         "auto",
@@ -45,7 +62,7 @@ _SETTINGS = (
     ),
     # The clips.
     flags.DEFINE_string("crop_size", None, "HR view, HEIGHTxWIDTH. Default: all of the stored frame."),
-    flags.DEFINE_string("lr_size", None, "LR frames, HEIGHTxWIDTH; must be the dataset's, the default."),
+    flags.DEFINE_string("lr_size", None, "LR frames, HEIGHTxWIDTH, one of the dataset's sizes. Default: its first."),
     flags.DEFINE_integer("num_segments", None, "K, segments a clip; must be the dataset's, the default.", 1),
     flags.DEFINE_integer("num_frames", None, "T, frames a segment; must be the dataset's, the default.", 1),
     flags.DEFINE_string("scales", "1,0.875,0.75", "Crop sides to draw from, as fractions of the frame."),
@@ -63,6 +80,13 @@ _SETTINGS = (
     # Optimisation.
     flags.DEFINE_integer("epochs", 50, "Epochs in all.", 1),
     flags.DEFINE_integer("batch_size", 256, "Clips a step, over all devices together.", 1),
+    flags.DEFINE_integer(
+        "accumulation_steps",
+        1,
+        "Parts in which a batch goes through the networks before one update: less memory, the same gradients where "
+        "batch normalisation is frozen; where not, each part is normalised by itself.",
+        1,
+    ),
     flags.DEFINE_enum("optimizer", "sgd", ["sgd", "adamw"], "The optimizer."),
     flags.DEFINE_float("learning_rate", 0.001, "After warm-up, for the whole batch_size."),
     flags.DEFINE_float("momentum", 0.9, "Of SGD."),
@@ -81,7 +105,15 @@ _SETTINGS = (
     ),
     flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and dropout.", 0),
     flags.DEFINE_bool("deterministic", True, "Use reproducible kernels only."),
-    flags.DEFINE_enum("precision", "float32", ["float32", "bfloat16"], "Of activations; losses are float32."),
+    flags.DEFINE_enum(
+        "precision",
+        "float32",
+        ["float32", "bfloat16", "float16"],
+        "Of activations; losses and variables are float32. float16, with loss scaling, is for GPUs.",
+    ),
+    flags.DEFINE_bool(
+        "recompute_grad", False, "R(2+1)D: compute blocks again for the gradient instead of keeping them in memory."
+    ),
     flags.DEFINE_enum("strategy", "auto", ["auto", "one_device", "mirrored"], "auto: mirrored on several GPUs."),
     flags.DEFINE_integer("log_steps", 50, "Steps between two points of the TensorBoard curves.", 1),
 )

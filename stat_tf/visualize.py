@@ -3,8 +3,8 @@ r"""Draws where and when networks look, in the manner of the paper's Figure 5 (s
   python -m stat_tf.visualize --run_dir=TEACHER --compare_run=STUDENT --compare_run=STAT \
       --data_dir=DATA --split=test --num_clips=3 --output=DIR
 
-Writes a PNG a clip: the HR and the LR frames of each segment; for each run the frames under the spatial
-attention of its last residual stage, and its temporal attention as a bar.
+Writes a PNG a clip: the HR and the LR frames of each segment; for each run, of either stream, the frames
+under the spatial attention of its last residual stage, and its temporal attention as a bar.
 """
 
 from absl import flags

@@ -24,6 +24,14 @@ def frames_of(clip_number: int, count: int, size: tuple[int, int]) -> np.ndarray
     return frames.clip(0, 255).astype(np.uint8)
 
 
+def fields_of(clip_number: int, count: int, size: tuple[int, int]) -> np.ndarray:
+    """Quantised flow [count, H, W, 2]: x grows to the right, y tells frame and clip apart."""
+    height, width = size
+    x = np.broadcast_to(np.linspace(60, 180, width), (count, height, width))
+    y = np.stack([np.full((height, width), blue(clip_number, n)) for n in range(count)])
+    return np.stack([x, y], -1).round().astype(np.uint8)
+
+
 def write_dataset(
     directory: pathlib.Path,
     *,
@@ -33,7 +41,8 @@ def write_dataset(
     num_snippets: int = 3,
     num_frames: int = 1,
     hr_size: tuple[int, int] = (24, 32),
-    lr_size: tuple[int, int] = (12, 16),
+    lr_sizes: tuple[tuple[int, int], ...] = ((12, 16),),
+    flow: info_lib.FlowInfo | None = None,
     num_shards: int = 2,
     make_frames=frames_of,
 ) -> info_lib.DatasetInfo:
@@ -50,8 +59,6 @@ def write_dataset(
             label = "" if split == "unlabeled" else classes[clip % len(classes)]
             counts[split][label] = counts[split].get(label, 0) + 1
             frames = make_frames(clip, per_clip, hr_size)
-            small = tf.image.resize(frames, lr_size, method="area")
-            small = tf.cast(tf.round(small), tf.uint8)
             serialized[clip % num_shards].append(
                 record.encode(
                     record.ClipRecord(
@@ -61,11 +68,12 @@ def write_dataset(
                         label=label,
                         label_index=classes.index(label) if label else record.UNLABELED,
                         hr_frames=[tf.io.encode_jpeg(frame, quality=100).numpy() for frame in frames],
-                        lr_frames=[tf.io.encode_png(frame).numpy() for frame in small],
+                        lr_frames={size: _pngs(_shrunk(frames, size)) for size in lr_sizes},
                         timestamps=[40000 * n for n in range(per_clip)],
                         hr_size=hr_size,
-                        lr_size=lr_size,
                         frame_rate=25.0,
+                        hr_flow=_flow_pngs(clip, per_clip, hr_size) if flow else None,
+                        lr_flow={size: _flow_pngs(clip, per_clip, size) for size in lr_sizes} if flow else None,
                     )
                 )
             )
@@ -84,13 +92,27 @@ def write_dataset(
         num_frames=num_frames,
         frame_stride=1,
         hr_size=hr_size,
-        lr_size=lr_size,
+        lr_sizes=lr_sizes,
         lens_blur=0.0,
         noise=0.0,
         shards={split: tuple(names) for split, names in shards.items()},
         counts=counts,
         num_rejected=0,
         source_fingerprint="test",
+        flow=flow,
     )
     (directory / info_lib.FILE_NAME).write_text(info.to_json())
     return info
+
+
+def _shrunk(frames: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    return tf.cast(tf.round(tf.image.resize(frames, size, method="area")), tf.uint8).numpy()
+
+
+def _pngs(images: np.ndarray) -> list[bytes]:
+    return [tf.io.encode_png(image).numpy() for image in images]
+
+
+def _flow_pngs(clip_number: int, count: int, size: tuple[int, int]) -> list[bytes]:
+    """The fields as a record keeps them: x, y and a channel of zeros."""
+    return _pngs(np.pad(fields_of(clip_number, count, size), [(0, 0)] * 3 + [(0, 1)]))

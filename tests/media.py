@@ -94,3 +94,36 @@ def decode_all(path: pathlib.Path | str) -> np.ndarray:
     how = functools.reduce(operator.or_, (Interpolation[flag] for flag in flags))
     with av.open(str(path)) as container:
         return np.stack([frame.to_ndarray(format="rgb24", interpolation=how) for frame in container.decode(video=0)])
+
+
+def moving_pattern(
+    count: int, velocity: Sequence[float], degrees: float = 0.0, zoom: float = 1.0, size: tuple[int, int] = (96, 128)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of a smooth coloured texture that moves, turns and grows, sampled from its formula.
+
+    Args:
+      count: N, frames.
+      velocity: (x, y) pixels a frame; x to the right, y down.
+      degrees: Turn a frame around the centre, clockwise as seen.
+      zoom: Growth a frame.
+      size: (height, width), pixels.
+
+    Returns:
+      uint8 [N, H, W, 3], and the motion from each frame to the next, float [H, W, 2]: (x, y) in pixels.
+      Either the velocity, or turn and growth, may differ from nothing, so that the motion stays the same.
+    """
+    height, width = size
+    rows, columns = np.mgrid[:height, :width]
+    points = np.stack([columns - (width - 1) / 2, rows - (height - 1) / 2], -1)  # (x, y) from the centre
+    angle = np.deg2rad(degrees)
+    step = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    rng = np.random.default_rng(0)
+    wavelengths, directions = rng.uniform(12, 60, (40, 3)), rng.uniform(0, 2 * np.pi, (40, 3))
+    waves = 2 * np.pi / wavelengths * np.stack([np.cos(directions), np.sin(directions)])  # [2, 40, 3]
+    phases = rng.uniform(0, 2 * np.pi, (40, 3))
+    frames = []
+    for number in range(count):
+        origins = points @ np.linalg.inv(np.linalg.matrix_power(step, number)).T - number * np.asarray(velocity)
+        texture = np.cos(np.einsum("hwa,akc->hwkc", origins, waves) + phases).sum(2)
+        frames.append(np.clip(128 + 12 * texture, 0, 255).round().astype(np.uint8))
+    return np.stack(frames), points @ step.T - points + np.asarray(velocity)

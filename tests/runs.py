@@ -13,6 +13,7 @@ SETTINGS = {
     "init_run": "",
     "allow_other_data": False,
     "backbone": "resnet18",
+    "stream": "rgb",
     "width": 0.125,
     "student_input": "native",
     "temporal_fusion": "average",
@@ -34,6 +35,7 @@ SETTINGS = {
     "distance": "l2",
     "epochs": 2,
     "batch_size": 4,
+    "accumulation_steps": 1,
     "optimizer": "sgd",
     "learning_rate": 0.01,
     "momentum": 0.9,
@@ -47,6 +49,7 @@ SETTINGS = {
     "seed": 0,
     "deterministic": False,
     "precision": "float32",
+    "recompute_grad": False,
     "strategy": "one_device",
     "log_steps": 1,
 }

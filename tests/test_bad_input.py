@@ -33,7 +33,7 @@ def test_truncated_shard_stops_training_before_it_starts(tmp_path):
 
 def test_evaluation_on_another_lr_size(tmp_path):
     datasets.write_dataset(tmp_path / "data")
-    datasets.write_dataset(tmp_path / "other", lr_size=(6, 8))
+    datasets.write_dataset(tmp_path / "other", lr_sizes=((6, 8),))
     runs.untrained(tmp_path / "data", tmp_path / "run")
     message = refused("stat_tf.evaluate", f"--run_dir={tmp_path / 'run'}", f"--data_dir={tmp_path / 'other'}")
     assert "12x16" in message and "6x8" in message

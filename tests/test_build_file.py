@@ -13,6 +13,8 @@ FIRST_PARTY = ("stat_tf", "pipeline", "benchmarks", "tests")
 RULES = {"py_library", "py_binary", "py_test"}
 # The imports whose distributions have other names.
 DISTRIBUTIONS = {"absl": "absl_py", "cv2": "opencv_contrib_python_headless"}
+# Used where they are installed, and not needed: the peer that converted weights are compared with.
+OPTIONAL = {"torch", "torchvision"}
 # The main program of every py_test; a source of theirs and no target of its own.
 TEST_RUNNER = "tests/run_pytest"
 # What pytest loads beside every test file.
@@ -65,7 +67,7 @@ def expected_deps(target, modules):
             found = _module_target(name, modules)
             assert found, f"{modules[target]} imports {name}, which does not exist"
             labels.add(f":{found}")
-        elif top not in sys.stdlib_module_names:
+        elif top not in sys.stdlib_module_names | OPTIONAL:
             labels.add(f"@pypi//{DISTRIBUTIONS.get(top, top)}")
     if is_test(target):
         labels |= {"@pypi//pytest", "@pypi//pytest_timeout", f":{CONFTEST}"}

@@ -11,6 +11,7 @@ COMMANDS = (
     "pipeline.build_dataset",
     "pipeline.demo",
     "pipeline.synthetic",
+    "stat_tf.convert_weights",
     "stat_tf.evaluate",
     "stat_tf.export",
     "stat_tf.predict",

@@ -12,8 +12,9 @@ import pytest
 import tensorflow as tf
 
 from stat_tf import errors
+from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
-from stat_tf.inference import evaluation, report
+from stat_tf.inference import evaluation, fit, report
 from stat_tf.training import checkpoints, run_config
 from tests import datasets, runs
 
@@ -107,7 +108,7 @@ def test_predictions_file_gives_the_five_best_and_the_label(tmp_path):
         ({"classes": ("climb", "jump")}, ["class 2", "none in the run"]),
         ({"num_segments": 3}, ["K=3", "K=2"]),
         ({"num_frames": 2}, ["T=2", "T=1"]),
-        ({"lr_size": (6, 8)}, ["6x8", "12x16"]),
+        ({"lr_sizes": ((6, 8),)}, ["6x8", "12x16"]),
     ],
 )
 def test_dataset_of_another_kind_is_named_beside_the_run(data, tmp_path, change, names):
@@ -120,7 +121,7 @@ def test_dataset_of_another_kind_is_named_beside_the_run(data, tmp_path, change,
 
 
 def test_teacher_does_not_mind_the_lr_size(data, tmp_path):
-    datasets.write_dataset(tmp_path / "other", classes=CLASSES, lr_size=(6, 8))
+    datasets.write_dataset(tmp_path / "other", classes=CLASSES, lr_sizes=((6, 8),))
     runs.untrained(tmp_path / "other", tmp_path / "run", stage="teacher")
     assert evaluation.evaluate_run(str(tmp_path / "run"), str(data), "test")[0]["num_clips"] == 7
 
@@ -129,9 +130,9 @@ def test_unlabelled_clips_cannot_be_evaluated(data, tmp_path):
     runs.untrained(data, tmp_path / "run")
     info = info_lib.load(str(data))
     partly = dataclasses.replace(info, counts={**info.counts, "test": {"run": 3, "": 4}})
-    with pytest.raises(errors.UserError, match="4 clips of split 'test' .* have no label"):
+    with pytest.raises(errors.UserError, match="Split 'test' .* has 4 clips without a label"):
         config = run_config.RunConfig.load(str(tmp_path / "run"))
-        evaluation.check_fits(str(tmp_path / "run"), config, str(data), partly, "test")
+        fit.check_fits(str(tmp_path / "run"), config, str(data), partly, "test")
 
 
 def test_nan_weights_are_reported(data, tmp_path):
@@ -142,7 +143,122 @@ def test_nan_weights_are_reported(data, tmp_path):
         {"id": ["a"], "label": tf.constant([0], tf.int64), "lr": tf.zeros([1, 2, 1, 12, 16, 3], tf.uint8)}
     )
     with pytest.raises(errors.UserError, match="not finite"):
-        evaluation.predict_split(recognizer, batches, "lr", num_batches=1)
+        evaluation.predict_split(recognizer, [batches], "lr", num_batches=1)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """A dataset of two LR sizes with optical flow, an RGB student, a flow student and a flow teacher."""
+    root = tmp_path_factory.mktemp("two")
+    datasets.write_dataset(
+        root / "data",
+        clips={"train": 3, "test": 5},
+        classes=CLASSES,
+        num_frames=2,
+        lr_sizes=((12, 16), (6, 8)),
+        flow=info_lib.FlowInfo("tvl1", 20.0),
+    )
+    runs.untrained(root / "data", root / "rgb", lr_size="6x8")
+    flow = {"stream": "flow", "color_jitter": 0.0}
+    runs.untrained(root / "data", root / "flow", lr_size="6x8", seed=1, **flow)
+    runs.untrained(root / "data", root / "teacher", stage="teacher", crop_size="18x24", **flow)
+    return root
+
+
+def predictions_of(root, run, **options):
+    results, predictions = evaluation.evaluate_run(str(root / run), str(root / "data"), "test", **options)
+    return results, predictions
+
+
+@pytest.fixture(scope="module")
+def alone(two):
+    """Results and predictions of each stream."""
+    return [predictions_of(two, run) for run in ("rgb", "flow")]
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_two_streams_are_the_weighted_mean_of_each_alone(two, alone, weight):
+    (rgb_results, rgb), (flow_results, flow) = alone
+    results, fused = predictions_of(two, "rgb", flow_run_dir=str(two / "flow"), flow_weight=weight)
+    assert np.abs(rgb.probabilities - flow.probabilities).max() > 1e-3
+    for name in ("probabilities", "attention"):
+        expected = (1 - weight) * getattr(rgb, name) + weight * getattr(flow, name)
+        np.testing.assert_allclose(getattr(fused, name), expected, atol=1e-6)
+    assert fused.ids == rgb.ids and (fused.labels == rgb.labels).all()
+    assert results["prec@1"] == np.mean(fused.probabilities.argmax(1) == rgb.labels)
+    assert results["flow_weight"] == weight and "run_dir" not in results
+    for stream, own in (("rgb", rgb_results), ("flow", flow_results)):
+        assert results["streams"][stream] == {
+            "run_dir": str(two / stream),
+            "stage": "student",
+            "stream": stream,
+            "checkpoint": "best",
+            "epoch": 1,
+            "prec@1": own["prec@1"],
+        }
+
+
+def mirrored(clips):
+    """What a mirror shows, pixel by pixel."""
+    clips = clips[..., ::-1, :].copy()
+    if clips.shape[-1] == 2:
+        clips[..., 0] = 255 - clips[..., 0]
+    return clips
+
+
+@pytest.mark.parametrize(
+    ("run", "num_snippets", "chosen", "flips"),
+    [
+        ("rgb", 1, [1], True),
+        ("flow", 1, [1], True),
+        ("rgb", 2, [0, 2], False),
+        ("teacher", 3, [0, 1, 2], True),
+    ],
+)
+def test_score_is_the_mean_over_snippets_and_mirror_images(two, run, num_snippets, chosen, flips):
+    recognizer, config = checkpoints.load_recognizer(str(two / run))
+    info = info_lib.load(str(two / "data"))
+    looks = []
+    for snippet in chosen:
+        (batch,) = dataset.evaluation_dataset(
+            str(two / "data"), info, "test", batch_size=5, crop_size=config.crop_size, lr_size=config.lr_size,
+            stream=config.stream, snippet=snippet, views=(config.view,),
+        )  # fmt: skip
+        clips = batch[config.view].numpy()
+        looks += [clips, mirrored(clips)] if flips else [clips]
+    outputs = [recognizer.activations(tf.constant(look)) for look in looks]
+    expected = np.mean([tf.nn.softmax(each.logits).numpy() for each in outputs], axis=0)
+    if len(outputs) > 1:
+        assert np.abs(expected - tf.nn.softmax(outputs[0].logits).numpy()).max() > 1e-5
+
+    results, predictions = predictions_of(two, run, num_snippets=num_snippets, flips=flips, batch_size=2)
+    np.testing.assert_allclose(predictions.probabilities, expected, atol=1e-5)
+    attention = np.mean([each.temporal_attention.numpy() for each in outputs], axis=0)
+    np.testing.assert_allclose(predictions.attention, attention, atol=1e-5)
+    assert (results["num_snippets"], results["flips"]) == (num_snippets, flips)
+
+
+@pytest.mark.parametrize(
+    ("num_snippets", "stored", "chosen"),
+    [(1, 3, [1]), (1, 4, [2]), (2, 3, [0, 2]), (2, 5, [1, 3]), (3, 10, [1, 5, 8]), (4, 4, [0, 1, 2, 3])],
+)
+def test_snippets_are_spread_evenly(num_snippets, stored, chosen):
+    assert evaluation.spread_snippets(num_snippets, stored) == chosen
+
+
+def test_more_snippets_than_stored_are_refused(two):
+    with pytest.raises(errors.UserError, match="--num_snippets=4 is not between 1 and 3"):
+        predictions_of(two, "rgb", num_snippets=4)
+
+
+def test_fused_command_names_both_streams(two):
+    flags = [f"--run_dir={two / 'rgb'}", f"--data_dir={two / 'data'}", f"--flow_run_dir={two / 'flow'}"]
+    done = evaluate(*flags, "--flow_weight=0.25", "--num_snippets=2", "--flips")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((two / "rgb" / "eval-test-two-stream" / "metrics.json").read_text())
+    assert (results["flow_weight"], results["num_snippets"], results["flips"]) == (0.25, 2, True)
+    for stream in ("rgb", "flow"):
+        assert f"prec@1 of the {stream} stream alone {100 * results['streams'][stream]['prec@1']:.2f} %" in done.stdout
 
 
 def evaluate(*arguments):
@@ -166,3 +282,5 @@ def test_command_writes_and_prints(data, run):
 def test_command_names_what_is_missing(data, tmp_path):
     done = evaluate(f"--run_dir={tmp_path}/none", f"--data_dir={data}")
     assert done.returncode == 1 and f"{tmp_path}/none" in done.stderr and "Traceback" not in done.stderr
+    done = evaluate(f"--run_dir={tmp_path}/none", f"--data_dir={data}", "--flow_weight=0.5")
+    assert done.returncode == 1 and "--flow_run_dir too" in done.stderr and "Traceback" not in done.stderr

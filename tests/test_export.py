@@ -12,7 +12,9 @@ import pytest
 import tensorflow as tf
 
 from stat_tf import errors
-from stat_tf.inference import serving
+from stat_tf.data import dataset
+from stat_tf.data import info as info_lib
+from stat_tf.inference import evaluation, serving
 from stat_tf.training import checkpoints
 from tests import datasets, runs
 
@@ -88,7 +90,9 @@ def test_assets_describe_the_model(run):
     card = json.loads((assets / "model.json").read_text())
     assert (card["num_segments"], card["num_frames"], card["frame_size"]) == (2, 1, [12, 16])
     assert (card["hr_size"], card["lens_blur"], card["noise"]) == ([48, 64], 0.0, 0.0)
-    assert (card["view"], card["checkpoint"], card["epoch"]) == ("lr", "best", 1)
+    assert (card["view"], card["flow_weight"], card["flow_method"]) == ("lr", 0.0, "")
+    network = {"stage": "student", "backbone": "resnet18", "run_dir": str(run[0]), "checkpoint": "best", "epoch": 1}
+    assert card["networks"] == {"rgb": network}
 
 
 def test_next_version_is_one_more_than_the_highest_and_nothing_else_is_left(run, tmp_path):
@@ -114,9 +118,75 @@ def test_fewer_than_five_classes_are_all_listed(tmp_path):
     datasets.write_dataset(tmp_path / "data")
     runs.untrained(tmp_path / "data", tmp_path / "run")
     model = serving.ServedModel(serving.export_run(str(tmp_path / "run"), str(tmp_path / "export")))
-    answer = model.predict(tf.constant(clips(2)))
+    answer = model.predict({"rgb": tf.constant(clips(2))})
     assert answer["top_classes"].shape == (2, 2)
     assert {name.decode() for name in answer["top_classes"].numpy()[0]} == {"jump", "run"}
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory):
+    """A dataset with optical flow, an RGB run, a flow run, and the export of both that the command made."""
+    root = tmp_path_factory.mktemp("streams")
+    flow = info_lib.FlowInfo("tvl1", 20.0)
+    datasets.write_dataset(root / "data", clips={"train": 2, "test": 3}, num_frames=2, flow=flow)
+    runs.untrained(root / "data", root / "rgb")
+    runs.untrained(root / "data", root / "flow", stream="flow", color_jitter=0.0, seed=1)
+    command = [sys.executable, "-m", "stat_tf.export", f"--run_dir={root / 'rgb'}", f"--output={root / 'both'}"]
+    done = subprocess.run(
+        [*command, f"--flow_run_dir={root / 'flow'}", "--flow_weight=0.3"], capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+def test_two_streams_answer_as_their_fused_evaluation(streams):
+    data = str(streams / "data")
+    _, expected = evaluation.evaluate_run(
+        str(streams / "rgb"), data, "test", flow_run_dir=str(streams / "flow"), flow_weight=0.3
+    )
+    clips = {}
+    for stream in ("rgb", "flow"):
+        (batch,) = dataset.evaluation_dataset(
+            data, info_lib.load(data), "test", batch_size=3, crop_size=(24, 32), lr_size=(12, 16), stream=stream
+        )
+        clips[stream] = batch["lr"]
+    loaded = tf.saved_model.load(str(streams / "both" / "1"))
+    answer = loaded.signatures["serving_default"](frames=clips["rgb"], flow=clips["flow"])
+    np.testing.assert_allclose(answer["probabilities"], expected.probabilities, atol=1e-5)
+    np.testing.assert_allclose(answer["segment_weights"], expected.attention, atol=1e-5)
+    best = expected.probabilities.argmax(1)
+    assert [names[0].decode() for names in answer["top_classes"].numpy()] == [("jump", "run")[i] for i in best]
+
+    card = serving.ServedModel(str(streams / "both")).card
+    assert (card.flow_weight, card.flow_method, card.flow_bound) == (0.3, "tvl1", 20.0)
+    assert [(name, network.run_dir) for name, network in card.networks.items()] == [
+        ("rgb", str(streams / "rgb")),
+        ("flow", str(streams / "flow")),
+    ]
+
+
+def test_flow_run_alone_takes_flow(streams, tmp_path):
+    model = serving.ServedModel(serving.export_run(str(streams / "flow"), str(tmp_path)))
+    fields = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 12, 16, 2), np.uint8)
+    recognizer, _ = checkpoints.load_recognizer(str(streams / "flow"))
+    expected = tf.nn.softmax(recognizer(tf.constant(fields)))
+    np.testing.assert_allclose(model.predict({"flow": tf.constant(fields)})["probabilities"], expected, atol=1e-5)
+    assert model.card.flow_weight == 1.0 and list(model.card.networks) == ["flow"]
+
+
+def test_streams_of_unequal_batches_or_shapes_are_refused(streams):
+    signature = tf.saved_model.load(str(streams / "both" / "1")).signatures["serving_default"]
+    frames, flow = (tf.zeros([2, 2, 2, 12, 16, channels], tf.uint8) for channels in (3, 2))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="as many clips of flow as of frames"):
+        signature(frames=frames, flow=flow[:1])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="12,16,2"):
+        signature(frames=frames, flow=frames)
+
+
+def test_runs_of_the_wrong_stream_are_refused(streams, tmp_path):
+    with pytest.raises(errors.UserError, match="--flow_run_dir=.*rgb is a run of stream rgb"):
+        serving.export_run(str(streams / "rgb"), str(tmp_path / "export"), flow_run_dir=str(streams / "rgb"))
+    assert not (tmp_path / "export").exists()
 
 
 def test_signature_refuses_another_frame_size(run):

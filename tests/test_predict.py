@@ -4,11 +4,14 @@ import json
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from stat_tf.inference import prediction, serving
+from pipeline import beam_options, build, clips_to_records, sources
+from stat_tf.data import info
+from stat_tf.inference import evaluation, inputs, prediction, serving
 from stat_tf.training import checkpoints
 from tests import datasets, media, runs
 
@@ -63,6 +66,80 @@ def test_table_shows_classes_and_segments(export, files):
     assert str(files / "good.mp4") in done.stdout
     assert sum(name in done.stdout for name in CLASSES) == 5
     assert "segment 1 of 2" in done.stdout and "segment 2 of 2" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """Videos, the dataset that the build made of them with optical flow, and runs of each stream and view."""
+    root = tmp_path_factory.mktemp("built")
+    texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8), (0, 0), 3)
+    for number, name in enumerate(["train/run/a", "train/jump/b", "test/run/c", "test/jump/d"]):
+        frames = [np.roll(texture, (number - 1) * n, axis=1) for n in range(14)]
+        media.encode_video(root / "videos" / f"{name}.mp4", np.stack(frames))
+    settings = clips_to_records.RecordSettings(
+        num_segments=2, num_snippets=3, num_frames=2, frame_stride=1, hr_size=(24, 32), jpeg_quality=95,
+        lr_sizes=((6, 8), (12, 16)), lens_blur=0.25, noise=0.0, flow=info.FlowInfo("tvl1", 20.0),
+    )  # fmt: skip
+    listing = sources.read("folders", str(root / "videos"), None, 1)
+    config = build.BuildConfig(str(root / "videos"), str(root / "data"), settings)
+    build.build(listing, config, beam_options.parse([], len(listing.clips)))
+    flow = {"stream": "flow", "color_jitter": 0.0}
+    runs.untrained(root / "data", root / "rgb", lr_size="12x16")
+    runs.untrained(root / "data", root / "flow", lr_size="12x16", **flow)
+    runs.untrained(root / "data", root / "teacher", stage="teacher", crop_size="18x24", **flow)
+    return root
+
+
+def assert_same_answers(answers, expected, classes):
+    """Predictions as of `evaluation.evaluate_run`, and lines of JSON by clip id."""
+    assert sorted(answers) == sorted(expected.ids)
+    for clip_id, probabilities, weights in zip(expected.ids, expected.probabilities, expected.attention, strict=True):
+        found = {entry["class"]: entry["probability"] for entry in answers[clip_id]["top"]}
+        np.testing.assert_allclose([found[name] for name in classes], probabilities, atol=1e-5)
+        np.testing.assert_allclose(answers[clip_id]["segment_weights"], weights, atol=1e-5)
+
+
+@pytest.mark.parametrize("run", ["rgb", "flow", "teacher"])
+def test_video_is_answered_as_its_record_is(built, tmp_path, run):
+    _, expected = evaluation.evaluate_run(str(built / run), str(built / "data"), "test")
+    model = serving.ServedModel(serving.export_run(str(built / run), str(tmp_path)))
+    answers = {}
+    for clip_id in expected.ids:
+        clips = inputs.clips_from_video(str(built / "videos" / clip_id), model.card)
+        answers[clip_id] = json.loads(prediction.to_json(prediction.predict(model, clip_id, clips)))
+    assert_same_answers(answers, expected, model.card.classes)
+
+
+@pytest.mark.slow
+def test_command_answers_as_the_fused_evaluation_over_snippets_and_flips(built, tmp_path):
+    streams = {"flow_run_dir": str(built / "flow"), "flow_weight": 0.3}
+    _, expected = evaluation.evaluate_run(
+        str(built / "rgb"), str(built / "data"), "test", num_snippets=3, flips=True, **streams
+    )
+    version = serving.export_run(str(built / "rgb"), str(tmp_path), **streams)
+    videos = {str(built / "videos" / clip_id): clip_id for clip_id in expected.ids}
+    done = predict(
+        f"--model={version}", f"--videos={','.join(videos)}", "--num_snippets=3", "--flips", "--format=jsonl"
+    )
+    assert done.returncode == 0, done.stderr
+    answers = {videos[answer["source"]]: answer for answer in map(json.loads, done.stdout.splitlines())}
+    assert_same_answers(answers, expected, info.load(str(built / "data")).classes)
+
+
+def test_two_streams_answer_frames_of_a_sensor(built, tmp_path):
+    version = serving.export_run(str(built / "rgb"), str(tmp_path / "export"), flow_run_dir=str(built / "flow"))
+    model = serving.ServedModel(version)
+    np.save(tmp_path / "frames.npy", np.random.default_rng(0).integers(0, 256, (9, 12, 16, 3), np.uint8))
+    clips = inputs.clips_from_frames(str(tmp_path / "frames.npy"), model.card)
+    answer = prediction.predict(model, "frames.npy", clips)
+
+    recognizers = [checkpoints.load_recognizer(str(built / stream))[0] for stream in ("rgb", "flow")]
+    outputs = [recognizer.activations(clips[recognizer.config.stream]) for recognizer in recognizers]
+    probabilities = np.mean([tf.nn.softmax(each.logits)[0].numpy() for each in outputs], axis=0)
+    found = dict(answer.top)
+    np.testing.assert_allclose([found[name] for name in model.card.classes], probabilities, atol=1e-5)
+    weights = np.mean([each.temporal_attention[0].numpy() for each in outputs], axis=0)
+    np.testing.assert_allclose(answer.segment_weights, weights, atol=1e-5)
 
 
 def test_nothing_to_predict_and_a_missing_export_are_one_sentence(tmp_path, files):

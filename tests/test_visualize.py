@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from stat_tf import errors
+from stat_tf.data import info as info_lib
 from stat_tf.inference import attention_figure
 from stat_tf.training import checkpoints
 from tests import datasets, runs
@@ -83,6 +84,45 @@ def test_command_draws_runs_of_both_views_one_beneath_the_other(root, tmp_path):
         (path,) = done.stdout.split()
         heights.append(cv2.imread(path).shape[0])
     assert heights[1] > heights[0] * 1.3
+
+
+def test_each_run_sees_its_own_stream_and_size(tmp_path, monkeypatch):
+    data = tmp_path / "data"
+    sizes = {"lr_sizes": ((12, 16), (6, 8)), "flow": info_lib.FlowInfo("tvl1", 20.0)}
+    datasets.write_dataset(data, clips={"train": 2, "test": 1}, num_frames=2, **sizes)
+    flow = {"stream": "flow", "color_jitter": 0.0}
+    settings = {
+        "rgb": {"lr_size": "6x8"},
+        "flow": {"lr_size": "12x16", **flow},
+        "teacher": {"stage": "teacher", **flow},
+    }
+    for name, changes in settings.items():
+        runs.untrained(data, tmp_path / name, **changes)
+    drawn = {}
+    monkeypatch.setattr(attention_figure, "draw", lambda path, title, rows, looks: drawn.update(rows=rows, looks=looks))
+    run_dirs = [str(tmp_path / name) for name in settings]
+    list(attention_figure.draw_runs(run_dirs, str(data), "test", str(tmp_path / "out"), num_clips=1))
+
+    # The second frame of the centre snippet of both segments, that is, frames 3 and 9 of the record.
+    frames = datasets.frames_of(0, 12, (24, 32))[[3, 9]]
+    assert {name: row.shape for name, row in drawn["rows"].items()} == {
+        "HR": (2, 24, 32, 3),
+        "LR 6x8": (2, 6, 8, 3),
+        "LR 12x16": (2, 12, 16, 3),
+    }
+    assert np.abs(drawn["rows"]["HR"].astype(int) - frames).mean() < 2
+    for name, look in zip(settings, drawn["looks"], strict=True):
+        recognizer, config = checkpoints.load_recognizer(str(tmp_path / name))
+        size = config.recognizer.frame_size
+        if name == "rgb":
+            stored = np.round(tf.image.resize(datasets.frames_of(0, 12, (24, 32)), size, method="area"))
+        else:
+            stored = datasets.fields_of(0, 12, size)
+        clip = stored.astype(np.uint8).reshape(2, 3, 2, *size, -1)[:, 1]
+        outputs = recognizer.activations(tf.constant(clip[np.newaxis]))
+        np.testing.assert_allclose(look.temporal, outputs.temporal_attention[0].numpy(), atol=1e-5)
+        where = {"rgb": "LR frames", "flow": "LR flow", "teacher": "HR flow"}[name]
+        assert look.title.startswith(f"{name} on {where}: ")
 
 
 def test_run_on_other_classes_is_named(root, tmp_path):

@@ -1,13 +1,16 @@
 """The training augmentation of section 4.2: cropping, scale jitter, location jitter, flip.
 
 One draw serves all frames of a clip, so that motion stays motion. LR frames are degraded from the
-augmented HR frames, so that teacher and student look at the same place.
+augmented HR frames, so that teacher and student look at the same place. LR flow, which cannot be
+made in training, is cropped and mirrored on its own grid as the HR flow is.
 """
 
 import dataclasses
 
 import numpy as np
 import tensorflow as tf
+
+from stat_tf.data import flow
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +89,59 @@ def augment(frames: tf.Tensor, augmentation: Augmentation, seed: tf.Tensor) -> t
     top, left, height, width = tf.unstack(random_crop(size, augmentation, crop_seed))
     frames = frames[:, top : top + height, left : left + width]
     if augmentation.flip:
-        mirrored = tf.random.stateless_uniform([], flip_seed) < 0.5
-        frames = tf.cond(mirrored, lambda: tf.reverse(frames, [2]), lambda: frames)
+        frames = tf.cond(_heads(flip_seed), lambda: tf.reverse(frames, [2]), lambda: frames)
     largest = max(augmentation.scales) * np.array(size)
     # As in evaluation: without it, a shrunken crop would be sharper than what evaluation sees.
     frames = tf.image.resize(frames, augmentation.crop_size, antialias=bool((largest > augmentation.crop_size).any()))
     if augmentation.color_jitter > 0:
         frames = jitter_color(frames, augmentation.color_jitter, color_seed)
-    return tf.cast(tf.clip_by_value(tf.round(frames), 0, 255), tf.uint8)
+    return _to_uint8(frames)
+
+
+def augment_flow(
+    fields: tf.Tensor, hr_size: tuple[int, int], size: tuple[int, int], augmentation: Augmentation, seed: tf.Tensor
+) -> tf.Tensor:
+    """Crops, scales, moves and mirrors a clip's optical flow as `augment` does frames with the same seed.
+
+    A mirrored field's x is negated. As is usual with scale jitter, motion is not rescaled with the frame.
+
+    Args:
+      fields: uint8 [N, h, w, 2], quantised flow of HR or LR frames.
+      hr_size: (height, width) of the HR frames, on which the crop is drawn; of an LR field it may cut pixels.
+      size: (height, width) wanted, pixels.
+      augmentation: What may happen.
+      seed: Integer [2]; the same for the HR and the LR field, so that both look at the same place.
+
+    Returns:
+      uint8 [N, *size, 2].
+    """
+    crop_seed, flip_seed, _ = tf.unstack(tf.random.split(seed, 3))
+    box = tf.cast(random_crop(hr_size, augmentation, crop_seed), tf.float32)
+    grid = fields.shape[1:3]
+    scale = tf.constant([side / hr_side for side, hr_side in zip(grid, hr_size, strict=True)])
+    start, length = box[:2] * scale, box[2:] * scale
+    rows, columns = (_resampling(start[axis], length[axis], grid[axis], size[axis]) for axis in (0, 1))
+    cropped = _to_uint8(tf.einsum("oh,nhwc,pw->nopc", rows, tf.cast(fields, tf.float32), columns))
+    if augmentation.flip:
+        cropped = tf.cond(_heads(flip_seed), lambda: flow.mirror(cropped), lambda: cropped)
+    return cropped
+
+
+def _heads(seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform([], seed) < 0.5
+
+
+def _resampling(start: tf.Tensor, length: tf.Tensor, source: int, target: int) -> tf.Tensor:
+    """The matrix, float32 [target, source], that resizes a stretch of one axis: bilinear, antialiased where it shrinks.
+
+    The weights are those of `tf.image.resize`, which starts at whole pixels only.
+    """
+    step = length / target
+    centers = start + (tf.range(target, dtype=tf.float32) + 0.5) * step - 0.5
+    distances = tf.abs(tf.clip_by_value(centers, 0.0, source - 1.0)[:, tf.newaxis] - tf.range(source, dtype=tf.float32))
+    weights = tf.nn.relu(1.0 - distances / tf.maximum(step, 1.0))
+    return weights / tf.reduce_sum(weights, axis=1, keepdims=True)
+
+
+def _to_uint8(values: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.clip_by_value(tf.round(values), 0, 255), tf.uint8)

@@ -1,4 +1,4 @@
-"""TFRecord shards to batches of HR and LR clips.
+"""TFRecord shards to batches of HR and LR clips, of frames or of optical flow.
 
 What an epoch holds is a pure function of the seed and the epoch: the order of shards and clips,
 the snippets drawn, each clip's augmentation and noise. That is what makes runs repeatable and a
@@ -16,6 +16,7 @@ import tensorflow as tf
 from stat_tf import errors
 from stat_tf.data import augment, degrade, record, sizes
 from stat_tf.data import info as info_lib
+from stat_tf.streams import CHANNELS
 
 VIEWS = ("hr", "lr")
 # Memory for the shuffle buffer, which holds whole records.
@@ -28,7 +29,14 @@ def steps_per_epoch(info: info_lib.DatasetInfo, split: str, batch_size: int) -> 
 
 
 def check(
-    data_dir: str, info: info_lib.DatasetInfo, split: str, *, num_segments: int, num_frames: int, lr_size: Sequence[int]
+    data_dir: str,
+    info: info_lib.DatasetInfo,
+    split: str,
+    *,
+    num_segments: int,
+    num_frames: int,
+    lr_size: Sequence[int],
+    stream: str = "rgb",
 ) -> None:
     """Checks, before anything trains, that a dataset is whole and fits what is asked of it.
 
@@ -39,6 +47,7 @@ def check(
       num_segments: K asked for.
       num_frames: T asked for.
       lr_size: (height, width) of the LR frames asked for.
+      stream: One of `streams.STREAMS`.
 
     Raises:
       UserError: What does not fit, and how to mend it.
@@ -46,6 +55,11 @@ def check(
     if not info.num_clips(split):
         present = ", ".join(name for name in info.shards if info.num_clips(name)) or "none"
         raise errors.UserError(f"{data_dir} has no clips in split {split!r}; its splits: {present}.")
+    if unlabeled := info.counts[split].get("", 0):
+        raise errors.UserError(
+            f"Split {split!r} of {data_dir} has {unlabeled} clips without a label: "
+            "training and evaluation need labels, so build it with unlabelled clips in split unlabeled."
+        )
     for name, asked, stored in (
         ("--num_segments", num_segments, info.num_segments),
         ("--num_frames", num_frames, info.num_frames),
@@ -54,10 +68,15 @@ def check(
             raise errors.UserError(
                 f"{data_dir} was built with {name}={stored}, not {asked}: use {stored}, or build it again with {asked}."
             )
-    if tuple(lr_size) != tuple(info.lr_size):
-        stored, asked = sizes.text(info.lr_size), sizes.text(lr_size)
+    if tuple(lr_size) not in info.lr_sizes:
+        stored = " and ".join(map(sizes.text, info.lr_sizes))
         raise errors.UserError(
-            f"{data_dir} holds LR frames of {stored}, not {asked}: use --lr_size={stored}, or build it again."
+            f"{data_dir} holds LR frames of {stored}, not {sizes.text(lr_size)}: "
+            f"use --lr_size={sizes.text(info.lr_sizes[0])}, or build it again with the size wanted."
+        )
+    if stream not in info.streams:
+        raise errors.UserError(
+            f"{data_dir} holds no optical flow: build it again with --streams=rgb,flow, or use --stream=rgb."
         )
     for shard in info.shards[split]:
         path = os.path.join(data_dir, shard.name)
@@ -135,6 +154,17 @@ def _decode(encoded: tf.Tensor, decode: Callable[[tf.Tensor], tf.Tensor], size: 
     return tf.map_fn(decode_one, encoded, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
 
 
+def _decode_flow(encoded: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
+    """Decodes string [N] to uint8 [N, *size, 2]."""
+    return _decode(encoded, _decode_png, size)[..., : CHANNELS["flow"]]
+
+
+def _image_prefixes(info: info_lib.DatasetInfo, stream: str, lr_size: Sequence[int]) -> dict[str, str]:
+    """Where a record keeps a stream's HR and LR images."""
+    suffix = record.FLOW_PREFIX if stream == "flow" else ""
+    return {"hr": suffix, "lr": record.lr_prefix(tuple(lr_size), info.lr_sizes) + suffix}
+
+
 def _choose(encoded: tf.Tensor, snippets: tf.Tensor, info: info_lib.DatasetInfo) -> tf.Tensor:
     """Picks one snippet a segment: string [K*S*T], snippet numbers [K] -> string [K*T]."""
     by_segment = tf.reshape(encoded, [info.num_segments, info.num_snippets, info.num_frames])
@@ -157,6 +187,7 @@ def training_dataset(
     seed: int,
     start_epoch: int = 0,
     num_epochs: int = 1,
+    stream: str = "rgb",
     views: Sequence[str] = VIEWS,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of epochs `start_epoch` to `num_epochs - 1`, one after another.
@@ -167,30 +198,48 @@ def training_dataset(
       split: Which split to read.
       batch_size: Clips a batch, over all replicas; an epoch's last batch may be smaller.
       augmentation: How HR frames are cropped, moved, mirrored and recoloured.
-      degradation: How the LR frames are made from them.
+      degradation: How the LR frames are made from them; of flow, only the LR size counts.
       seed: With the epoch, fixes all that is random.
       start_epoch: The first epoch, for a run that goes on.
       num_epochs: The epoch before which to stop.
+      stream: One of `streams.STREAMS`. LR flow is the stored one, cropped and mirrored as the HR flow is.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not computed.
 
     Returns:
       Batches of `id` (string [B]), `label` (int64 [B], `record.UNLABELED` where there is none),
-      `hr` (uint8 [B, K, T, *crop_size, 3]) and `lr` (uint8 [B, K, T, *lr_size, 3]).
+      `hr` (uint8 [B, K, T, *crop_size, C]) and `lr` (uint8 [B, K, T, *lr_size, C]), C = 3, or 2 for flow.
     """
+    prefixes = _image_prefixes(info, stream, degradation.lr_size)
+    view_sizes = {"hr": augmentation.crop_size, "lr": degradation.lr_size}
+    stored_sizes = {"hr": info.hr_size, "lr": degradation.lr_size}
+
+    def rgb_views(clip, snippets, view_seed, noise_seed):
+        frames = _decode(_choose(clip["hr"], snippets, info), _decode_jpeg, info.hr_size)
+        frames = augment.augment(frames, augmentation, view_seed)
+        return {view: frames if view == "hr" else degrade.degrade(frames, degradation, noise_seed) for view in views}
+
+    def flow_views(clip, snippets, view_seed, noise_seed):
+        del noise_seed  # the stored LR flow has the noise of the frames it was computed from
+        return {
+            view: augment.augment_flow(
+                _decode_flow(_choose(clip[view], snippets, info), stored_sizes[view]),
+                info.hr_size,
+                view_sizes[view],
+                augmentation,
+                view_seed,
+            )
+            for view in views
+        }
+
+    make_views, stored_views = (flow_views, views) if stream == "flow" else (rgb_views, ("hr",))
 
     def load(epoch, position, serialized):
-        clip = record.parse(serialized)
+        clip = record.parse(serialized, {view: prefixes[view] for view in stored_views})
         clip_seed = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch), position)
         snippet_seed, view_seed, noise_seed = tf.unstack(tf.random.split(clip_seed, 3))
         snippets = tf.random.stateless_uniform([info.num_segments], snippet_seed, 0, info.num_snippets, tf.int32)
-        frames = _decode(_choose(clip["hr_encoded"], snippets, info), _decode_jpeg, info.hr_size)
-        frames = augment.augment(frames, augmentation, view_seed)
-        batch = {"id": clip["id"], "label": clip["label"]}
-        if "hr" in views:
-            batch["hr"] = _to_clip(frames, info)
-        if "lr" in views:
-            batch["lr"] = _to_clip(degrade.degrade(frames, degradation, noise_seed), info)
-        return batch
+        made = make_views(clip, snippets, view_seed, noise_seed)
+        return {"id": clip["id"], "label": clip["label"]} | {view: _to_clip(made[view], info) for view in views}
 
     paths = tf.constant(_shard_paths(data_dir, info, split))
 
@@ -212,9 +261,12 @@ def evaluation_dataset(
     *,
     batch_size: int,
     crop_size: Sequence[int],
+    lr_size: Sequence[int],
+    stream: str = "rgb",
+    snippet: int | None = None,
     views: Sequence[str] = VIEWS,
 ) -> tf.data.Dataset:
-    """Each clip once, in the shards' order: centre snippets, stored LR frames, whole HR frames.
+    """Each clip once, in the shards' order: one snippet a segment, stored LR frames, whole HR frames.
 
     Args:
       data_dir: The dataset directory.
@@ -222,25 +274,32 @@ def evaluation_dataset(
       split: Which split to read.
       batch_size: Clips a batch; the last may be smaller.
       crop_size: (height, width) to which the whole HR frame is resized.
+      lr_size: (height, width) of the LR frames, one of the stored sizes.
+      stream: One of `streams.STREAMS`.
+      snippet: Which of each segment's S snippets, from 0; None for the centre one.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not decoded.
 
     Returns:
       Batches as of `training_dataset`.
     """
-    centre = tf.fill([info.num_segments], info.num_snippets // 2)
+    prefixes = _image_prefixes(info, stream, lr_size)
+    snippets = tf.fill([info.num_segments], info.num_snippets // 2 if snippet is None else snippet)
+
+    def images(encoded, view):
+        size = info.hr_size if view == "hr" else lr_size
+        encoded = _choose(encoded, snippets, info)
+        if stream == "flow":
+            decoded = _decode_flow(encoded, size)
+        else:
+            decoded = _decode(encoded, _decode_jpeg if view == "hr" else _decode_png, size)
+        if view == "hr" and tuple(crop_size) != tuple(info.hr_size):
+            resized = tf.image.resize(decoded, crop_size, antialias=True)
+            decoded = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
+        return _to_clip(decoded, info)
 
     def load(serialized):
-        clip = record.parse(serialized)
-        batch = {"id": clip["id"], "label": clip["label"]}
-        if "hr" in views:
-            frames = _decode(_choose(clip["hr_encoded"], centre, info), _decode_jpeg, info.hr_size)
-            if tuple(crop_size) != tuple(info.hr_size):
-                resized = tf.image.resize(frames, crop_size, antialias=True)
-                frames = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-            batch["hr"] = _to_clip(frames, info)
-        if "lr" in views:
-            batch["lr"] = _to_clip(_decode(_choose(clip["lr_encoded"], centre, info), _decode_png, info.lr_size), info)
-        return batch
+        clip = record.parse(serialized, {view: prefixes[view] for view in views})
+        return {"id": clip["id"], "label": clip["label"]} | {view: images(clip[view], view) for view in views}
 
     clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, split))
     return _finish(clips.map(load, tf.data.AUTOTUNE).batch(batch_size))

@@ -8,7 +8,7 @@ from stat_tf import errors
 
 FILE_NAME = "dataset.json"
 REJECTED_NAME = "rejected.jsonl"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 SPLITS = ("train", "test", "unlabeled")
 
 
@@ -23,6 +23,19 @@ class Shard:
 
 
 @dataclasses.dataclass(frozen=True)
+class FlowInfo:
+    """How the stored optical flow was made; see `stat_tf.data.flow`.
+
+    Attributes:
+      method: The estimator, one of `flow.METHODS`.
+      bound: The largest motion stored, in pixels of the HR frame.
+    """
+
+    method: str
+    bound: float
+
+
+@dataclasses.dataclass(frozen=True)
 class DatasetInfo:
     """The contents of `dataset.json`.
 
@@ -33,7 +46,7 @@ class DatasetInfo:
       num_frames: T, frames a snippet.
       frame_stride: Frames of the video from one of a snippet's frames to the next; 1: consecutive.
       hr_size: (height, width) of the stored HR frames, pixels.
-      lr_size: (height, width) of the stored LR frames, pixels.
+      lr_sizes: (height, width) of the stored LR frames, pixels; the first is the default.
       lens_blur: The stored LR frames' blur; see `degrade.Degradation`.
       noise: The stored LR frames' noise; see `degrade.Degradation`.
       shards: Shards by split name.
@@ -41,6 +54,7 @@ class DatasetInfo:
       num_rejected: Clips left out; `rejected.jsonl` says which and why.
       source_fingerprint: Digest of the ids, labels, splits and contents of the source videos.
       warnings: What the build found odd, one sentence each.
+      flow: How the stored optical flow was made; None where there is none.
     """
 
     classes: tuple[str, ...]
@@ -49,7 +63,7 @@ class DatasetInfo:
     num_frames: int
     frame_stride: int
     hr_size: tuple[int, int]
-    lr_size: tuple[int, int]
+    lr_sizes: tuple[tuple[int, int], ...]
     lens_blur: float
     noise: float
     shards: dict[str, tuple[Shard, ...]]
@@ -57,6 +71,12 @@ class DatasetInfo:
     num_rejected: int
     source_fingerprint: str
     warnings: tuple[str, ...] = ()
+    flow: FlowInfo | None = None
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """What is stored of each frame: "rgb", and "flow" where it was asked for."""
+        return ("rgb", "flow") if self.flow else ("rgb",)
 
     def num_clips(self, split: str) -> int:
         """Clips in a split."""
@@ -77,13 +97,17 @@ class DatasetInfo:
         try:
             fields = json.loads(text)
             version = fields.pop("schema_version")
-            if version != SCHEMA_VERSION:
+            if version == 1:  # one LR size, no flow
+                fields["lr_sizes"] = [fields.pop("lr_size")]
+            elif version != SCHEMA_VERSION:
                 raise errors.UserError(
-                    f"{path} has schema version {version}, this program reads {SCHEMA_VERSION}: "
+                    f"{path} has schema version {version}, this program reads {SCHEMA_VERSION} and 1: "
                     "build the dataset again with python -m pipeline.build_dataset."
                 )
-            for name in ("hr_size", "lr_size", "classes", "warnings"):
+            for name in ("hr_size", "classes", "warnings"):
                 fields[name] = tuple(fields[name])
+            fields["lr_sizes"] = tuple(tuple(size) for size in fields["lr_sizes"])
+            fields["flow"] = FlowInfo(**fields["flow"]) if fields.get("flow") else None
             fields["shards"] = {
                 split: tuple(Shard(**shard) for shard in shards) for split, shards in fields["shards"].items()
             }

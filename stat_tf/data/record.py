@@ -1,13 +1,15 @@
 """The record: one clip as a `tf.train.SequenceExample`, written and read here and nowhere else.
 
 A clip of K segments, S snippets a segment and T consecutive frames a snippet holds K*S*T frames,
-ordered segment, snippet, time, each in HR (JPEG) and in LR (PNG, lossless). Keys are
-MediaSequence's, so that TF Model Garden's and MediaPipe's readers open a record as it is; the LR
-frames stand under the prefix `LR/`.
+ordered segment, snippet, time, each in HR (JPEG) and in one LR size or more (PNG, lossless). Where
+optical flow was asked for, each frame also has its flow field at each of these sizes (PNG: x, y and a
+channel of zeros; see `stat_tf.data.flow`). Keys are MediaSequence's, so that TF Model Garden's and
+MediaPipe's readers open a record as it is. The first LR size stands under the prefix `LR/`, any other
+under `LR/HEIGHTxWIDTH/`; flow stands under the prefix `FORWARD_FLOW/` after that of its size.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import tensorflow as tf
 
@@ -26,6 +28,9 @@ IMAGE_WIDTH = "image/width"
 IMAGE_CHANNELS = "image/channels"
 IMAGE_FRAME_RATE = "image/frame_rate"
 LR_PREFIX = "LR/"
+FLOW_PREFIX = "FORWARD_FLOW/"
+
+Size = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +44,12 @@ class ClipRecord:
       label: The class name; "" for an unlabelled clip.
       label_index: The class index; `UNLABELED` for an unlabelled clip.
       hr_frames: K*S*T JPEG images.
-      lr_frames: K*S*T PNG images.
+      lr_frames: K*S*T PNG images by LR size, (height, width) in pixels; the first size is the default.
       timestamps: K*S*T presentation times in microseconds.
       hr_size: (height, width) of every HR frame, pixels.
-      lr_size: (height, width) of every LR frame, pixels.
       frame_rate: Average frames a second of the source.
+      hr_flow: K*S*T PNG images, the HR frames' flow; None where there is none.
+      lr_flow: K*S*T PNG images by LR size, the LR frames' flow; the sizes of `lr_frames`, or None.
     """
 
     clip_id: str
@@ -52,11 +58,17 @@ class ClipRecord:
     label: str
     label_index: int
     hr_frames: Sequence[bytes]
-    lr_frames: Sequence[bytes]
+    lr_frames: Mapping[Size, Sequence[bytes]]
     timestamps: Sequence[int]
-    hr_size: tuple[int, int]
-    lr_size: tuple[int, int]
+    hr_size: Size
     frame_rate: float
+    hr_flow: Sequence[bytes] | None = None
+    lr_flow: Mapping[Size, Sequence[bytes]] | None = None
+
+
+def lr_prefix(size: Size, lr_sizes: Sequence[Size]) -> str:
+    """The prefix of an LR size's keys; `lr_sizes` are all sizes of the dataset, the default first."""
+    return LR_PREFIX if size == lr_sizes[0] else f"{LR_PREFIX}{size[0]}x{size[1]}/"
 
 
 def _bytes(*values: bytes | str) -> tf.train.Feature:
@@ -82,29 +94,36 @@ def encode(record: ClipRecord) -> bytes:
     """Serializes a clip; the same clip always gives the same bytes.
 
     Raises:
-      ValueError: The numbers of HR frames, LR frames and timestamps differ.
+      ValueError: The numbers of frames, flow fields and timestamps differ, or the sizes of LR frames and LR flow.
     """
-    if not len(record.hr_frames) == len(record.lr_frames) == len(record.timestamps):
-        raise ValueError(
-            f"Clip {record.clip_id} has {len(record.hr_frames)} HR frames, {len(record.lr_frames)} LR frames "
-            f"and {len(record.timestamps)} timestamps; the three must agree."
-        )
+    lr_sizes = tuple(record.lr_frames)
+    streams = {"": ("JPEG", record.hr_size, record.hr_frames)}
+    streams |= {lr_prefix(size, lr_sizes): ("PNG", size, frames) for size, frames in record.lr_frames.items()}
+    if record.hr_flow is not None:
+        streams[FLOW_PREFIX] = ("PNG", record.hr_size, record.hr_flow)
+    if tuple(record.lr_flow or lr_sizes) != lr_sizes:
+        raise ValueError(f"Clip {record.clip_id} has LR frames of {lr_sizes} and LR flow of {tuple(record.lr_flow)}.")
+    for size, fields in (record.lr_flow or {}).items():
+        streams[lr_prefix(size, lr_sizes) + FLOW_PREFIX] = ("PNG", size, fields)
+
     context = {
         CLIP_ID: _bytes(record.clip_id),
         CLIP_PATH: _bytes(record.path),
         CLIP_GROUP: _bytes(record.group),
         LABEL_STRING: _bytes(record.label),
         LABEL_INDEX: _ints(record.label_index),
-        **_image_context("", "JPEG", record.hr_size, record.frame_rate),
-        **_image_context(LR_PREFIX, "PNG", record.lr_size, record.frame_rate),
     }
     timestamps = tf.train.FeatureList(feature=[_ints(t) for t in record.timestamps])
-    frames = {
-        IMAGE_ENCODED: tf.train.FeatureList(feature=[_bytes(frame) for frame in record.hr_frames]),
-        IMAGE_TIMESTAMP: timestamps,
-        LR_PREFIX + IMAGE_ENCODED: tf.train.FeatureList(feature=[_bytes(frame) for frame in record.lr_frames]),
-        LR_PREFIX + IMAGE_TIMESTAMP: timestamps,
-    }
+    frames = {}
+    for prefix, (image_format, size, images) in streams.items():
+        if len(images) != len(record.timestamps):
+            raise ValueError(
+                f"Clip {record.clip_id} has {len(images)} images under {prefix + IMAGE_ENCODED} and "
+                f"{len(record.timestamps)} timestamps; the two must agree."
+            )
+        context |= _image_context(prefix, image_format, size, record.frame_rate)
+        frames[prefix + IMAGE_ENCODED] = tf.train.FeatureList(feature=[_bytes(image) for image in images])
+        frames[prefix + IMAGE_TIMESTAMP] = timestamps
     example = tf.train.SequenceExample(
         context=tf.train.Features(feature=context), feature_lists=tf.train.FeatureLists(feature_list=frames)
     )
@@ -112,17 +131,17 @@ def encode(record: ClipRecord) -> bytes:
     return example.SerializeToString(deterministic=True)
 
 
-def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
+def parse(serialized: tf.Tensor, images: Mapping[str, str]) -> dict[str, tf.Tensor]:
     """Parses one serialized record, images still encoded.
 
     Args:
       serialized: Scalar string tensor.
+      images: The prefixes of the images wanted, by the names they get: {"hr": "", "lr": "LR/"}.
 
     Returns:
       `id` and `path` (scalar string), `label` (scalar int64, `UNLABELED` where there is none),
-      `hr_encoded` and `lr_encoded` (string [K*S*T]), `timestamps` (int64 [K*S*T], microseconds).
+      `timestamps` (int64 [K*S*T], microseconds), and the images by their names (string [K*S*T]).
     """
-    frame = tf.io.FixedLenSequenceFeature([], tf.string)
     context, frames = tf.io.parse_single_sequence_example(
         serialized,
         context_features={
@@ -131,16 +150,14 @@ def parse(serialized: tf.Tensor) -> dict[str, tf.Tensor]:
             LABEL_INDEX: tf.io.FixedLenFeature([], tf.int64),
         },
         sequence_features={
-            IMAGE_ENCODED: frame,
-            LR_PREFIX + IMAGE_ENCODED: frame,
             IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature([], tf.int64),
+            **{prefix + IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string) for prefix in images.values()},
         },
     )
     return {
         "id": context[CLIP_ID],
         "path": context[CLIP_PATH],
         "label": context[LABEL_INDEX],
-        "hr_encoded": frames[IMAGE_ENCODED],
-        "lr_encoded": frames[LR_PREFIX + IMAGE_ENCODED],
         "timestamps": frames[IMAGE_TIMESTAMP],
+        **{name: frames[prefix + IMAGE_ENCODED] for name, prefix in images.items()},
     }

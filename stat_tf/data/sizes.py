@@ -25,20 +25,25 @@ def text(size: Sequence[int]) -> str:
     return "x".join(map(str, size))
 
 
-def parse_pair(hr_text: str, lr_text: str) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Parses the HR and LR frame sizes.
+def parse_hr_and_lr(hr_text: str, lr_texts: Sequence[str]) -> tuple[tuple[int, int], tuple[tuple[int, int], ...]]:
+    """Parses the size of HR frames and those of the LR frames made from them.
 
     Raises:
-      UserError: One is malformed, LR is the larger, or their aspect ratios differ by more than 2%.
+      UserError: One is malformed, an LR size stands there twice, is larger than HR, or differs from it in
+        aspect ratio by more than 2%.
     """
-    hr_size, lr_size = parse(hr_text, "hr_size"), parse(lr_text, "lr_size")
-    if lr_size[0] > hr_size[0] or lr_size[1] > hr_size[1]:
-        raise errors.UserError(
-            f"--lr_size={lr_text} is larger than --hr_size={hr_text}: LR frames are made from HR ones."
-        )
-    ratio = (hr_size[1] * lr_size[0]) / (hr_size[0] * lr_size[1])
-    if max(ratio, 1 / ratio) > 1 + _LARGEST_MISMATCH:
-        raise errors.UserError(
-            f"--hr_size={hr_text} and --lr_size={lr_text} have different aspect ratios: LR frames would be distorted."
-        )
-    return hr_size, lr_size
+    hr_size, lr_sizes = parse(hr_text, "hr_size"), tuple(parse(lr_text, "lr_size") for lr_text in lr_texts)
+    for lr_size in lr_sizes:
+        if lr_sizes.count(lr_size) > 1:
+            raise errors.UserError(f"--lr_size={text(lr_size)} is given twice: give each size once.")
+        if lr_size[0] > hr_size[0] or lr_size[1] > hr_size[1]:
+            raise errors.UserError(
+                f"--lr_size={text(lr_size)} is larger than --hr_size={hr_text}: LR frames are made from HR ones."
+            )
+        ratio = (hr_size[1] * lr_size[0]) / (hr_size[0] * lr_size[1])
+        if max(ratio, 1 / ratio) > 1 + _LARGEST_MISMATCH:
+            raise errors.UserError(
+                f"--hr_size={hr_text} and --lr_size={text(lr_size)} have different aspect ratios: "
+                "LR frames would be distorted."
+            )
+    return hr_size, lr_sizes

@@ -20,7 +20,7 @@ import av
 import numpy as np
 
 from stat_tf import errors
-from stat_tf.data import degrade, sampling
+from stat_tf.data import degrade, flow, sampling
 
 # Decoding this many frames costs about as much as a seek.
 _SEEK_GAP = 32
@@ -60,11 +60,22 @@ class VideoClip:
       frames: uint8 [K*S*T, H, W, 3], RGB in 0-255, ordered segment, snippet, time.
       timestamps: K*S*T presentation times, microseconds.
       frame_rate: Average frames a second; 0 when it cannot be told.
+      indices: K*S*T positions of the frames in the video.
+      count: Frames in the video.
+      others: uint8 [H, W, 3] by position in the video: the frames that motion needs beyond those above.
     """
 
     frames: np.ndarray
     timestamps: list[int]
     frame_rate: float
+    indices: list[int]
+    count: int
+    others: dict[int, np.ndarray]
+
+    @property
+    def pictures(self) -> dict[int, np.ndarray]:
+        """All frames that were read, uint8 [H, W, 3], by position in the video."""
+        return dict(zip(self.indices, self.frames, strict=True)) | self.others
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +112,7 @@ def read_clip(
     num_frames: int,
     frame_stride: int = 1,
     size: tuple[int, int],
+    with_motion: bool = False,
     file: BinaryIO | None = None,
 ) -> VideoClip:
     """Reads the frames that stand for a video; see `sampling.sample_frames` for which.
@@ -118,6 +130,7 @@ def read_clip(
       num_frames: T.
       frame_stride: Frames from one of a snippet's frames to the next.
       size: (height, width) of the returned frames, pixels.
+      with_motion: Whether to read the frames too that the chosen ones' motion needs; see `flow.pairs`.
       file: The opened file, seekable, for paths that only the caller can open.
 
     Returns:
@@ -126,24 +139,34 @@ def read_clip(
     Raises:
       VideoError: The file is missing, empty, no video, has no video stream, or no frame decodes.
     """
-    wanted = (num_segments, num_snippets, num_frames, frame_stride)
+
+    def choose(index: _Index) -> tuple[list[int], list[int]]:
+        chosen = sampling.sample_frames(index.times, num_segments, num_snippets, num_frames, frame_stride)
+        return chosen, flow.beyond(chosen, len(index.times)) if with_motion else []
+
     try:
         with _open(path, file) as (container, stream):
             index = _read_index(container, stream)
-        chosen = sampling.sample_frames(index.times, *wanted) if index.times else []
-        found = _decode(path, file, index, sorted(set(chosen)), size) if chosen else None
+        chosen, others = choose(index) if index.times else ([], [])
+        found = _decode(path, file, index, sorted({*chosen, *others}), size) if chosen else None
         if found is None:
             index = _decodable_index(path, file)
             if not index.times:
                 raise VideoError(path, "no frame of it can be decoded")
-            chosen = sampling.sample_frames(index.times, *wanted)
-            found = _decode(path, file, index, sorted(set(chosen)), size)
+            chosen, others = choose(index)
+            found = _decode(path, file, index, sorted({*chosen, *others}), size)
     except (av.FFmpegError, OSError) as error:
         raise VideoError(path, _reason(error)) from error
     if found is None:
         raise VideoError(path, "it decodes differently each time it is read")
-    timestamps = [round(index.times[i] * index.time_base * 1_000_000) for i in chosen]
-    return VideoClip(np.stack([found[i] for i in chosen]), timestamps, index.frame_rate)
+    return VideoClip(
+        frames=np.stack([found[i] for i in chosen]),
+        timestamps=[round(index.times[i] * index.time_base * 1_000_000) for i in chosen],
+        frame_rate=index.frame_rate,
+        indices=chosen,
+        count=len(index.times),
+        others={i: found[i] for i in others},
+    )
 
 
 def _reason(error: Exception) -> str:

@@ -1,8 +1,8 @@
 """Where and when networks look: pictures in the manner of Figure 5 (section 4.3).
 
-Columns are segments. The first two rows are the frames, as the camera of the teacher and that of the
-student see them. Then, for each network, the frames under the spatial attention of its last
-residual stage, above a bar of its temporal attention.
+Columns are segments. The first rows are the frames, as the camera of the teacher and those of the
+students see them. Then, for each network, whichever stream it reads, the frames under the spatial
+attention of its last residual stage, above a bar of its temporal attention.
 """
 
 import collections
@@ -10,16 +10,17 @@ import dataclasses
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from matplotlib import figure
 
 from stat_tf import attention, errors
-from stat_tf.data import dataset
+from stat_tf.data import dataset, sizes
 from stat_tf.data import info as info_lib
-from stat_tf.inference import evaluation, report
+from stat_tf.inference import fit, report
 from stat_tf.training import checkpoints, run_config
 
 # What attention leaves of a frame where there is none, so that the scene can still be made out.
@@ -47,6 +48,15 @@ class Look:
     correct: bool
 
 
+class _Frames(NamedTuple):
+    """What to read of each clip; the arguments of `dataset.evaluation_dataset`."""
+
+    view: str
+    stream: str
+    crop_size: tuple[int, int]
+    lr_size: tuple[int, int]
+
+
 def draw_runs(
     run_dirs: Sequence[str], data_dir: str, split: str, output_dir: str, *, num_clips: int, checkpoint: str = "best"
 ) -> Iterator[str]:
@@ -69,41 +79,53 @@ def draw_runs(
     info = info_lib.load(data_dir)
     runs = [(run_dir, *checkpoints.load_recognizer(run_dir, checkpoint)) for run_dir in run_dirs]
     for run_dir, _, config in runs:
-        evaluation.check_fits(run_dir, config, data_dir, info, split)
+        fit.check_fits(run_dir, config, data_dir, info, split)
     try:
         os.makedirs(output_dir, exist_ok=True)
     except OSError as error:
         raise errors.UserError(f"Cannot write to {output_dir}: {error.strerror}.") from error
-    # Each run sees the frames at its own size; the first dataset gives those to draw on.
-    sizes_and_views = [(info.hr_size, dataset.VIEWS), *((config.crop_size, (config.view,)) for _, _, config in runs)]
+    # The rows of frames: HR, then each LR size that a run reads (the default one if none does).
+    lr_sizes = [config.lr_size for _, _, config in runs if config.view == "lr"] or info.lr_sizes[:1]
+    rows = {"HR": _Frames("hr", "rgb", info.hr_size, info.lr_sizes[0])}
+    rows |= {f"LR {sizes.text(size)}": _Frames("lr", "rgb", info.hr_size, size) for size in lr_sizes}
+    seen = [_Frames(config.view, config.stream, config.crop_size, config.lr_size) for _, _, config in runs]
     with dataset.explain_read_errors(data_dir, info):
-        for clip, *seen in _spread_clips(data_dir, info, split, sizes_and_views, num_clips):
-            label, clip_id = int(clip["label"]), clip["id"].numpy().decode()
+        for clip_id, label, clips in _spread_clips(data_dir, info, split, [*rows.values(), *seen], num_clips):
             looks = [
-                _look(run_dir, recognizer, config, frames[config.view], label)
-                for (run_dir, recognizer, config), frames in zip(runs, seen, strict=True)
+                _look(run_dir, recognizer, config, clip, label)
+                for (run_dir, recognizer, config), clip in zip(runs, clips[len(rows) :], strict=True)
             ]
-            hr, lr = (clip[view].numpy()[:, info.num_frames // 2] for view in dataset.VIEWS)
+            middle = [clip.numpy()[:, info.num_frames // 2] for clip in clips[: len(rows)]]
             path = os.path.join(output_dir, re.sub(r"[^\w.-]+", "_", clip_id) + ".png")
-            draw(path, f"{clip_id}    class: {info.classes[label]}", hr, lr, looks)
+            draw(path, f"{clip_id}    class: {info.classes[label]}", dict(zip(rows, middle, strict=True)), looks)
             yield path
 
 
 def _spread_clips(
-    data_dir: str, info: info_lib.DatasetInfo, split: str, sizes_and_views: Sequence[tuple], num_clips: int
-) -> Iterator[tuple[dict[str, tf.Tensor], ...]]:
-    """The first clips of a split, no class more often than its share of `num_clips`, once a size and views."""
-    views = tuple(
-        dataset.evaluation_dataset(data_dir, info, split, batch_size=1, crop_size=size, views=names).unbatch()
-        for size, names in sizes_and_views
+    data_dir: str, info: info_lib.DatasetInfo, split: str, wanted: Sequence[_Frames], num_clips: int
+) -> Iterator[tuple[str, int, list[tf.Tensor]]]:
+    """The first clips of a split, no class more often than its share of `num_clips`: id, label, and what is wanted."""
+    datasets = tuple(
+        dataset.evaluation_dataset(
+            data_dir,
+            info,
+            split,
+            batch_size=1,
+            crop_size=frames.crop_size,
+            lr_size=frames.lr_size,
+            stream=frames.stream,
+            views=(frames.view,),
+        ).unbatch()
+        for frames in wanted
     )
     share = math.ceil(num_clips / len(info.counts[split]))
     drawn = collections.Counter()
-    for clips in tf.data.Dataset.zip(views):
+    for clips in tf.data.Dataset.zip(datasets):
         label = int(clips[0]["label"])
         if drawn[label] < share:
             drawn[label] += 1
-            yield clips
+            shown = [clip[frames.view] for clip, frames in zip(clips, wanted, strict=True)]
+            yield clips[0]["id"].numpy().decode(), label, shown
         if drawn.total() == num_clips:
             return
 
@@ -117,27 +139,28 @@ def _look(
     spatial = (spatial - spatial.min()) / max(spatial.max() - spatial.min(), 1e-12)
     probabilities = tf.nn.softmax(outputs.logits)[0].numpy()
     best = int(probabilities.argmax())
+    seen = f"{config.view.upper()} {'flow' if config.stream == 'flow' else 'frames'}"
     title = (
-        f"{os.path.basename(os.path.normpath(run_dir))} on {config.view.upper()} frames: "
+        f"{os.path.basename(os.path.normpath(run_dir))} on {seen}: "
         f"{config.classes[best]}, {100 * probabilities[best]:.0f} % {'✓' if best == label else '✗'}"
     )
     return Look(title, spatial, outputs.temporal_attention[0].numpy(), best == label)
 
 
-def draw(path: str, title: str, hr: np.ndarray, lr: np.ndarray, looks: Sequence[Look]) -> None:
+def draw(path: str, title: str, rows: Mapping[str, np.ndarray], looks: Sequence[Look]) -> None:
     """Draws one clip.
 
     Args:
       path: The PNG to write.
       title: The clip and its class.
-      hr: uint8 [K, H, W, 3].
-      lr: uint8 [K, h, w, 3].
+      rows: uint8 [K, H, W, 3], RGB, by name; the first are the frames to draw attention on.
       looks: The networks, top to bottom.
     """
+    hr = next(iter(rows.values()))
     num_segments, height, width = hr.shape[:3]
     frame = _CELL * height / width
-    # Inches: two rows of frames, then for each network a line of text, its frames and its bar.
-    heights = [frame, frame] + len(looks) * [_TEXT, frame, _BAR]
+    # Inches: the rows of frames, then for each network a line of text, its frames and its bar.
+    heights = len(rows) * [frame] + len(looks) * [_TEXT, frame, _BAR]
     canvas = figure.Figure(figsize=(_CELL * num_segments + 2 * _MARGIN, sum(heights) + 3 * _MARGIN))
     grid = canvas.add_gridspec(
         len(heights),
@@ -151,11 +174,11 @@ def draw(path: str, title: str, hr: np.ndarray, lr: np.ndarray, looks: Sequence[
         top=1 - 1.6 * _MARGIN / canvas.get_figheight(),
     )
     canvas.suptitle(title, fontsize=11, fontweight="bold", y=1 - 0.4 * _MARGIN / canvas.get_figheight())
-    _draw_frames(canvas, grid, 0, hr, "HR")
-    _draw_frames(canvas, grid, 1, lr, f"LR {lr.shape[1]}x{lr.shape[2]}")
+    for row, (name, frames) in enumerate(rows.items()):
+        _draw_frames(canvas, grid, row, frames, name)
     brightest = max(look.temporal.max() for look in looks)
     for number, look in enumerate(looks):
-        row = 2 + 3 * number
+        row = len(rows) + 3 * number
         text = canvas.add_subplot(grid[row, :])
         text.axis("off")
         color = "darkgreen" if look.correct else "firebrick"

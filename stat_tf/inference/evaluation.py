@@ -1,22 +1,23 @@
-"""A recognizer over a split: whether the two fit, and what it predicts."""
+"""Recognizers over a split: what one predicts, and what an RGB and a flow recognizer predict together."""
 
 import dataclasses
-import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
 import tqdm
 
-from stat_tf import errors
-from stat_tf.data import dataset, sizes
+from stat_tf import errors, streams
+from stat_tf.data import dataset, flow
 from stat_tf.data import info as info_lib
-from stat_tf.inference import metrics
+from stat_tf.inference import fit, metrics
+from stat_tf.models import two_stream
 from stat_tf.training import checkpoints, run_config
 
 
 @dataclasses.dataclass(frozen=True)
 class Predictions:
-    """What a recognizer said of N clips.
+    """What a recognizer, or two streams together, said of N clips.
 
     Attributes:
       ids: N clip ids, in the dataset's order.
@@ -32,15 +33,28 @@ class Predictions:
 
 
 def evaluate_run(
-    run_dir: str, data_dir: str, split: str, *, checkpoint: str = "best", batch_size: int = 32
+    run_dir: str,
+    data_dir: str,
+    split: str,
+    *,
+    flow_run_dir: str = "",
+    flow_weight: float = 0.5,
+    checkpoint: str = "best",
+    num_snippets: int = 1,
+    flips: bool = False,
+    batch_size: int = 32,
 ) -> tuple[dict[str, object], Predictions]:
-    """Evaluates a run's checkpoint on a split.
+    """Evaluates a run's checkpoint, or those of two streams together, on a split.
 
     Args:
-      run_dir: The run directory.
+      run_dir: The run directory; the RGB stream's where there are two.
       data_dir: The dataset directory.
       split: "train" or "test".
+      flow_run_dir: The flow stream's run directory; "" for one stream.
+      flow_weight: The flow stream's share of the scores, 0 to 1.
       checkpoint: "best" or "last".
+      num_snippets: How many of a segment's S snippets to average over; 1 is the paper's centre snippet.
+      flips: Whether to average over each clip and its mirror image.
       batch_size: Clips at a time.
 
     Returns:
@@ -48,90 +62,157 @@ def evaluate_run(
       predictions they were computed from.
 
     Raises:
-      UserError: The run, its checkpoint or the dataset is missing or damaged, or they do not fit.
+      UserError: A run, its checkpoint or the dataset is missing or damaged, or they do not fit.
     """
-    config = run_config.RunConfig.load(run_dir)
     info = info_lib.load(data_dir)
-    check_fits(run_dir, config, data_dir, info, split)
-    recognizer, config = checkpoints.load_recognizer(run_dir, checkpoint)
-    batches = dataset.evaluation_dataset(
-        data_dir, info, split, batch_size=batch_size, crop_size=config.crop_size, views=(config.view,)
-    )
-    with dataset.explain_read_errors(data_dir, info):
-        predictions = predict_split(
-            recognizer, batches, config.view, num_batches=dataset.steps_per_epoch(info, split, batch_size)
+    run_dirs = (run_dir, flow_run_dir) if flow_run_dir else (run_dir,)
+    configs = [run_config.RunConfig.load(directory) for directory in run_dirs]
+    if flow_run_dir:
+        fit.check_streams(run_dir, configs[0], flow_run_dir, configs[1], flow_weight)
+    for directory, config in zip(run_dirs, configs, strict=True):
+        fit.check_fits(directory, config, data_dir, info, split)
+    snippets = spread_snippets(num_snippets, info.num_snippets)
+
+    parts = [
+        _predict_run(
+            directory,
+            data_dir,
+            info,
+            split,
+            checkpoint=checkpoint,
+            snippets=snippets,
+            flips=flips,
+            batch_size=batch_size,
         )
-    source = {
-        "run_dir": run_dir,
-        "stage": config.stage,
-        "checkpoint": checkpoint,
-        "epoch": checkpoints.newest_epoch(run_dir, checkpoint),
+        for directory in run_dirs
+    ]
+    sources = [_source(directory, config, checkpoint) for directory, config in zip(run_dirs, configs, strict=True)]
+    source, predictions = sources[0], parts[0]
+    if flow_run_dir:
+        predictions = _fuse(*parts, flow_weight)
+        streams = {
+            each["stream"]: each | {"prec@1": metrics.precision_at_k(part.probabilities, part.labels, 1)}
+            for each, part in zip(sources, parts, strict=True)
+        }
+        source = {"flow_weight": flow_weight, "streams": streams}
+    source |= {
         "data_dir": data_dir,
         "dataset_fingerprint": info.source_fingerprint,
         "split": split,
+        "num_snippets": num_snippets,
+        "flips": flips,
     }
     measured = metrics.summarize(predictions.probabilities, predictions.labels, predictions.attention, info.classes)
-    return {**source, **measured}, predictions
+    return source | measured, predictions
 
 
-def check_fits(
-    run_dir: str, config: run_config.RunConfig, data_dir: str, info: info_lib.DatasetInfo, split: str
-) -> None:
-    """Checks that a dataset is whole and of the kind that a run was trained on.
-
-    A teacher takes no LR frames, so their size does not matter to it.
+def spread_snippets(num_snippets: int, stored: int) -> list[int]:
+    """Which of a segment's stored snippets to look at, evenly spread.
 
     Args:
-      run_dir: The run, for the messages.
-      config: Its configuration.
-      data_dir: The dataset directory.
-      info: Its description.
-      split: The split that will be read.
+      num_snippets: How many; 1 is the centre one, `stored // 2`.
+      stored: S.
+
+    Returns:
+      Snippet numbers from 0, ascending.
 
     Raises:
-      UserError: What differs, naming run and dataset, or which shard is missing or cut short.
+      UserError: There are not so many.
     """
-    network = config.recognizer
-    for index, (trained, stored) in enumerate(itertools.zip_longest(config.classes, info.classes, fillvalue="none")):
-        if trained != stored:
-            raise errors.UserError(
-                f"{run_dir} was trained on {len(config.classes)} classes, {data_dir} has {len(info.classes)}, and they "
-                f"differ from class {index} on, which is {trained} in the run and {stored} in the dataset: "
-                "give a dataset of the same classes in the same order."
-            )
-    for what, trained, stored in (
-        ("K={} segments a clip", network.num_segments, info.num_segments),
-        ("T={} frames a segment", network.num_frames, info.num_frames),
-        ("frames {} apart", config.frame_stride, info.frame_stride),
-        (
-            "LR frames of {}",
-            sizes.text(config.lr_size if config.view == "lr" else info.lr_size),
-            sizes.text(info.lr_size),
-        ),
-    ):
-        if trained != stored:
-            raise errors.UserError(
-                f"{run_dir} was trained with {what.format(trained)}, but {data_dir} has {what.format(stored)}: "
-                "build the dataset again to fit the run."
-            )
-    dataset.check(
-        data_dir, info, split, num_segments=info.num_segments, num_frames=info.num_frames, lr_size=info.lr_size
+    if not 1 <= num_snippets <= stored:
+        raise errors.UserError(
+            f"--num_snippets={num_snippets} is not between 1 and {stored}, the snippets a segment of the dataset: "
+            "ask for no more, or build the dataset again with more."
+        )
+    return [(2 * number + 1) * stored // (2 * num_snippets) for number in range(num_snippets)]
+
+
+def mirrored(clips: tf.Tensor) -> tf.Tensor:
+    """The clips as a mirror shows them.
+
+    Args:
+      clips: uint8 [..., w, C], RGB frames (C = 3), or quantised optical flow (C = 2), whose x changes its sign.
+
+    Returns:
+      uint8 of the same shape.
+    """
+    return flow.mirror(clips) if clips.shape[-1] == streams.CHANNELS["flow"] else tf.reverse(clips, [-2])
+
+
+def _source(run_dir: str, config: run_config.RunConfig, checkpoint: str) -> dict[str, object]:
+    return {
+        "run_dir": run_dir,
+        "stage": config.stage,
+        "stream": config.stream,
+        "checkpoint": checkpoint,
+        "epoch": checkpoints.newest_epoch(run_dir, checkpoint),
+    }
+
+
+def _fuse(first: Predictions, second: Predictions, weight: float) -> Predictions:
+    """Two streams' predictions of the same clips as those of one model."""
+    return dataclasses.replace(
+        first,
+        probabilities=two_stream.fuse(first.probabilities, second.probabilities, weight),
+        attention=two_stream.fuse(first.attention, second.attention, weight),
     )
-    if unlabeled := info.counts[split].get("", 0):
-        raise errors.UserError(f"{unlabeled} clips of split {split!r} of {data_dir} have no label to compare with.")
 
 
-def predict_split(recognizer: tf.keras.Model, batches: tf.data.Dataset, view: str, *, num_batches: int) -> Predictions:
+def _predict_run(
+    run_dir: str,
+    data_dir: str,
+    info: info_lib.DatasetInfo,
+    split: str,
+    *,
+    checkpoint: str,
+    snippets: Sequence[int],
+    flips: bool,
+    batch_size: int,
+) -> Predictions:
+    recognizer, config = checkpoints.load_recognizer(run_dir, checkpoint)
+    batches = [
+        dataset.evaluation_dataset(
+            data_dir,
+            info,
+            split,
+            batch_size=batch_size,
+            crop_size=config.crop_size,
+            lr_size=config.lr_size,
+            stream=config.stream,
+            snippet=snippet,
+            views=(config.view,),
+        )
+        for snippet in snippets
+    ]
+    with dataset.explain_read_errors(data_dir, info):
+        return predict_split(
+            recognizer,
+            batches,
+            config.view,
+            flips=flips,
+            num_batches=dataset.steps_per_epoch(info, split, batch_size),
+        )
+
+
+def predict_split(
+    recognizer: tf.keras.Model,
+    batches: Sequence[tf.data.Dataset],
+    view: str,
+    *,
+    flips: bool = False,
+    num_batches: int,
+) -> Predictions:
     """Runs a recognizer in inference mode over an evaluation dataset, with a progress bar.
 
     Args:
       recognizer: A `Recognizer`.
-      batches: As of `dataset.evaluation_dataset`.
+      batches: As of `dataset.evaluation_dataset`, once a snippet, over which predictions are averaged.
       view: The frames it takes, "hr" or "lr".
+      flips: Whether to average over each clip and its mirror image.
       num_batches: For the progress bar.
 
     Returns:
-      The predictions, clips in the dataset's order.
+      The predictions, clips in the dataset's order: means of probabilities and of temporal attention.
 
     Raises:
       UserError: The recognizer answers with NaN, so its checkpoint is of no use.
@@ -143,8 +224,16 @@ def predict_split(recognizer: tf.keras.Model, batches: tf.data.Dataset, view: st
         return tf.nn.softmax(outputs.logits), outputs.temporal_attention
 
     rows = []
-    for batch in tqdm.tqdm(batches, total=num_batches, desc="evaluating", unit="batch", disable=None):
-        rows.append([value.numpy() for value in (batch["id"], batch["label"], *answer(batch[view]))])
+    for snippets in tqdm.tqdm(
+        zip(*batches, strict=True), total=num_batches, desc="evaluating", unit="batch", disable=None
+    ):
+        looks = [batch[view] for batch in snippets]
+        if flips:
+            looks += [mirrored(look) for look in looks]
+        answers = zip(*(answer(look) for look in looks), strict=True)
+        rows.append(
+            [snippets[0]["id"].numpy(), snippets[0]["label"].numpy(), *(np.mean(each, axis=0) for each in answers)]
+        )
     ids, labels, probabilities, attention = (np.concatenate(column) for column in zip(*rows, strict=True))
     if not np.isfinite(probabilities).all():
         raise errors.UserError("The checkpoint's predictions are not finite numbers: train the run again.")

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
+import numpy as np
 import tabulate
 import tensorflow as tf
 
-from stat_tf.inference import serving
+from stat_tf.inference import evaluation, metrics, serving
 
 _BAR_WIDTH = 24
 
@@ -26,18 +28,25 @@ class Prediction:
     segment_weights: tuple[float, ...]
 
 
-def predict(model: serving.ServedModel, source: str, clip: tf.Tensor) -> Prediction:
+def predict(model: serving.ServedModel, source: str, clips: Mapping[str, tf.Tensor], flips: bool = False) -> Prediction:
     """Asks the model about one clip.
 
     Args:
       model: The export.
       source: Where the clip came from.
-      clip: uint8 [K, T, h, w, 3].
+      clips: Its S snippets, over which the answers are averaged: for each stream of the model, uint8
+        [S, K, T, h, w, C].
+      flips: Whether to average over each snippet and its mirror image.
     """
-    answer = {name: value[0].numpy() for name, value in model.predict(clip[tf.newaxis]).items()}
-    names = (name.decode() for name in answer["top_classes"])
-    top = tuple(zip(names, answer["top_probabilities"].tolist(), strict=True))
-    return Prediction(source, top, tuple(answer["segment_weights"].tolist()))
+    if flips:
+        clips = {stream: tf.concat([each, evaluation.mirrored(each)], 0) for stream, each in clips.items()}
+    answer = model.predict(clips)
+    probabilities, segment_weights = (
+        np.mean(answer[name], axis=0, keepdims=True) for name in ("probabilities", "segment_weights")
+    )
+    (best,) = metrics.top_classes(probabilities)
+    top = tuple((model.card.classes[index], float(probabilities[0, index])) for index in best)
+    return Prediction(source, top, tuple(segment_weights[0].tolist()))
 
 
 def to_json(prediction: Prediction) -> str:

@@ -97,7 +97,7 @@ def table(results: dict) -> str:
     """The results as text to print: totals, then a line a class with its commonest confusion.
 
     Args:
-      results: As `metrics.summarize`.
+      results: As `evaluation.evaluate_run`.
     """
     classes = list(results["per_class"])
     rows = []
@@ -113,10 +113,14 @@ def table(results: dict) -> str:
         disable_numparse=True,
         colalign=("left", "right", "right", "left"),
     )
+    streams = "".join(
+        f"prec@1 of the {stream} stream alone {_percent(entry['prec@1'])} %\n"
+        for stream, entry in results.get("streams", {}).items()
+    )
     attention = results["temporal_attention"]
     weights = " ".join(f"{weight:.3f}" for weight in attention["mean_per_segment"])
     return (
-        f"{by_class}\n\n"
+        f"{by_class}\n\n{streams}"
         f"prec@5 {_percent(results['prec@5'])} %, mean prec@1 over classes {_percent(results['mean_class_prec@1'])} %\n"
         f"temporal attention: mean by segment {weights}, entropy {attention['mean_entropy']:.3f} of uniform"
     )

@@ -1,151 +1,135 @@
-"""The export: a SavedModel that takes the sensor's uint8 frames and answers with names.
+"""The export: a SavedModel that takes the sensor's uint8 frames, their optical flow or both, and answers with names.
 
-`EXPORT/VERSION/` holds the graph of the student alone (no teacher, no optimizer, no Keras metadata)
-and two assets: `labels.txt` (a class a line) and `model.json` (what made the model, and the camera it
-was trained for). TF Serving takes the export's directory as `--model_base_path`.
+`EXPORT/VERSION/` holds the graphs of the streams' networks alone (no teacher, no optimizer, no Keras
+metadata) and two assets: `labels.txt` (a class a line) and `model.json` (see `model_card`). TF Serving
+takes the export's directory as `--model_base_path`.
 """
 
-import dataclasses
-import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 
 import tensorflow as tf
 
 from stat_tf import errors, files
-from stat_tf.inference import metrics
-from stat_tf.training import checkpoints
+from stat_tf.inference import fit, metrics, model_card
+from stat_tf.models import two_stream
+from stat_tf.training import checkpoints, run_config
 
 SIGNATURE = "serving_default"
 LABELS_NAME = "labels.txt"
-CARD_NAME = "model.json"
+# The signature's arguments by stream.
+INPUTS = {"rgb": "frames", "flow": "flow"}
 OUTPUTS = ("probabilities", "top_classes", "top_probabilities", "segment_weights")
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelCard:
-    """The contents of `assets/model.json`.
-
-    Attributes:
-      stage: The training stage: teacher, student or stat.
-      view: The frames it takes: "hr" (teacher) or "lr".
-      backbone: The recognizer's backbone.
-      classes: Class names by index.
-      num_segments: K, segments a clip.
-      num_frames: T, frames a segment.
-      frame_stride: Frames of the video from one of a segment's frames to the next; 1: consecutive.
-      frame_size: (height, width) of the frames it takes, pixels.
-      hr_size: (height, width) of the HR frames that the LR frames were made from, pixels.
-      lens_blur: The imitated camera's blur; see `degrade.Degradation`.
-      noise: The imitated camera's noise; see `degrade.Degradation`.
-      run_dir: The training run.
-      checkpoint: "best" or "last".
-      epoch: The epoch, counted from 1, after which the checkpoint was written.
-    """
-
-    stage: str
-    view: str
-    backbone: str
-    classes: tuple[str, ...]
-    num_segments: int
-    num_frames: int
-    frame_stride: int
-    frame_size: tuple[int, int]
-    hr_size: tuple[int, int]
-    lens_blur: float
-    noise: float
-    run_dir: str
-    checkpoint: str
-    epoch: int
-
-
 class ServingModule(tf.Module):
-    """A recognizer's graph behind a signature, with only the variables the graph reads.
+    """One or two streams' graphs behind a signature, with only the variables the graphs read.
 
-    The Keras model is held by a closure, not as an attribute: tracked, its layers' own traced functions and metadata
+    The Keras models are held by a closure, not as attributes: tracked, their layers' own traced functions and metadata
     would be saved too.
 
     Attributes:
-      serve: `tf.function` of `frames` uint8 [B, K, T, h, w, 3] to a dict of `probabilities`
-        float32 [B, classes], `top_classes` string and `top_probabilities` float32 [B, min(5, classes)],
-        best first, and `segment_weights` float32 [B, K], the temporal attention.
+      serve: Function of `frames` uint8 [B, K, T, h, w, 3], of `flow` uint8 [B, K, T, h, w, 2] (quantised as
+        of `flow.quantize`) or of both, to a dict of `probabilities` float32 [B, classes], `top_classes`
+        string and `top_probabilities` float32 [B, min(5, classes)], best first, and `segment_weights`
+        float32 [B, K], the temporal attention. Of two streams, the weighted means.
     """
 
-    def __init__(self, recognizer: tf.keras.Model, card: ModelCard, labels_path: str, card_path: str):
+    def __init__(
+        self,
+        recognizers: Mapping[str, tf.keras.Model],
+        card: model_card.ModelCard,
+        labels_path: str,
+        card_path: str,
+    ):
         """Traces the signature.
 
         Args:
-          recognizer: A `Recognizer` whose variables exist.
-          card: What it is.
+          recognizers: `Recognizer`s whose variables exist, by stream, in the card's order.
+          card: What they are.
           labels_path: The file that becomes `assets/labels.txt`.
           card_path: The file that becomes `assets/model.json`.
         """
         super().__init__(name="recognizer")
         classes = tf.constant(card.classes)
-        spec = tf.TensorSpec([None, card.num_segments, card.num_frames, *card.frame_size, 3], tf.uint8, name="frames")
+        specs = {
+            INPUTS[stream]: tf.TensorSpec([None, *card.clip_shape(stream)], tf.uint8, name=INPUTS[stream])
+            for stream in recognizers
+        }
 
-        @tf.function(input_signature=[spec])
-        def serve(frames):
-            # A loaded signature does not check shapes: other frames would be cut up and answered nonetheless.
-            frames = tf.ensure_shape(frames, spec.shape)
-            outputs = recognizer.activations(frames, training=False)
-            probabilities = tf.nn.softmax(outputs.logits)
+        @tf.function
+        def serve(**clips):
+            answers = []
+            for stream, recognizer in recognizers.items():
+                # A loaded signature does not check shapes: other frames would be cut up and answered nonetheless.
+                clip = tf.ensure_shape(clips[INPUTS[stream]], specs[INPUTS[stream]].shape)
+                outputs = recognizer.activations(clip, training=False)
+                answers.append((tf.nn.softmax(outputs.logits), outputs.temporal_attention))
+            probabilities, attention = answers[0]
+            if len(answers) > 1:
+                # One clip of flow would do for a whole batch of frames.
+                batches = [tf.shape(clip)[0] for clip in clips.values()]
+                tf.debugging.assert_equal(*batches, "Give as many clips of flow as of frames.")
+                probabilities, attention = (
+                    two_stream.fuse(*pair, card.flow_weight) for pair in zip(*answers, strict=True)
+                )
             top = tf.math.top_k(probabilities, k=min(metrics.TOP_K, len(card.classes)))
-            values = (probabilities, tf.gather(classes, top.indices), top.values, outputs.temporal_attention)
+            values = (probabilities, tf.gather(classes, top.indices), top.values, attention)
             return dict(zip(OUTPUTS, values, strict=True))
 
-        self.serve = serve
-        read = {variable.ref() for variable in serve.get_concrete_function().variables}
-        self.weights = [variable for variable in recognizer.variables if variable.ref() in read]
+        self.serve = serve.get_concrete_function(**specs)
+        read = {variable.ref() for variable in self.serve.variables}
+        self.weights = [
+            variable
+            for recognizer in recognizers.values()
+            for variable in recognizer.variables
+            if variable.ref() in read
+        ]
         self.labels = tf.saved_model.Asset(labels_path)
         self.card = tf.saved_model.Asset(card_path)
 
 
-def export_run(run_dir: str, export_dir: str, *, checkpoint: str = "best") -> str:
-    """Exports a run's recognizer as the next version.
+def export_run(
+    run_dir: str, export_dir: str, *, flow_run_dir: str = "", flow_weight: float = 0.5, checkpoint: str = "best"
+) -> str:
+    """Exports a run's recognizer, or two streams', as the next version.
 
     Args:
-      run_dir: The run directory.
+      run_dir: The run directory; the RGB stream's where there are two.
       export_dir: The directory of versions.
+      flow_run_dir: The flow stream's run directory; "" for one stream.
+      flow_weight: The flow stream's share of the scores, 0 to 1.
       checkpoint: "best" or "last".
 
     Returns:
       The version's directory.
 
     Raises:
-      UserError: The run or its checkpoint is missing or damaged, or `export_dir` cannot be written.
+      UserError: A run or its checkpoint is missing or damaged, the two do not go together, or
+        `export_dir` cannot be written.
     """
-    recognizer, config = checkpoints.load_recognizer(run_dir, checkpoint)
-    card = ModelCard(
-        stage=config.stage,
-        view=config.view,
-        backbone=config.recognizer.backbone,
-        classes=config.classes,
-        num_segments=config.recognizer.num_segments,
-        num_frames=config.recognizer.num_frames,
-        frame_stride=config.frame_stride,
-        frame_size=config.recognizer.frame_size,
-        hr_size=config.hr_size,
-        lens_blur=config.lens_blur,
-        noise=config.noise,
-        run_dir=run_dir,
-        checkpoint=checkpoint,
-        epoch=checkpoints.newest_epoch(run_dir, checkpoint),
-    )
-    return write(recognizer, card, export_dir)
+    run_dirs = (run_dir, flow_run_dir) if flow_run_dir else (run_dir,)
+    configs = {directory: run_config.RunConfig.load(directory) for directory in run_dirs}
+    if flow_run_dir:
+        fit.check_streams(run_dir, configs[run_dir], flow_run_dir, configs[flow_run_dir], flow_weight)
+    recognizers = {
+        config.stream: checkpoints.load_recognizer(directory, checkpoint)[0] for directory, config in configs.items()
+    }
+    return write(recognizers, model_card.of_runs(configs, checkpoint, flow_weight), export_dir)
 
 
 def _next_version(export_dir: str) -> int:
     return max((int(name) for name in os.listdir(export_dir) if name.isdigit()), default=0) + 1
 
 
-def write(recognizer: tf.keras.Model, card: ModelCard, export_dir: str) -> str:
+def write(recognizers: Mapping[str, tf.keras.Model], card: model_card.ModelCard, export_dir: str) -> str:
     """Writes the next version of an export, whole or not at all.
 
     Args:
-      recognizer: A `Recognizer` whose variables exist.
-      card: What it is.
+      recognizers: `Recognizer`s whose variables exist, by stream, in the card's order.
+      card: What they are.
       export_dir: The directory of versions; made if missing.
 
     Returns:
@@ -161,10 +145,10 @@ def write(recognizer: tf.keras.Model, card: ModelCard, export_dir: str) -> str:
     except OSError as error:
         raise errors.UserError(f"Cannot write an export to {export_dir}: {error.strerror}.") from error
     try:
-        labels_path, card_path = os.path.join(aside, LABELS_NAME), os.path.join(aside, CARD_NAME)
+        labels_path, card_path = os.path.join(aside, LABELS_NAME), os.path.join(aside, model_card.FILE_NAME)
         files.write_text(labels_path, "".join(f"{name}\n" for name in card.classes))
-        files.write_text(card_path, json.dumps(dataclasses.asdict(card), indent=2) + "\n")
-        module = ServingModule(recognizer, card, labels_path, card_path)
+        files.write_text(card_path, card.to_json())
+        module = ServingModule(recognizers, card, labels_path, card_path)
         saved = os.path.join(aside, "model")
         tf.saved_model.save(module, saved, signatures={SIGNATURE: module.serve})
         version_dir = os.path.join(export_dir, str(_next_version(export_dir)))
@@ -179,7 +163,6 @@ class ServedModel:
 
     Attributes:
       card: Its `model.json`.
-      clip_shape: (K, T, h, w, 3), from the signature.
     """
 
     def __init__(self, path: str):
@@ -198,24 +181,23 @@ class ServedModel:
         self._signature = self._loaded.signatures.get(SIGNATURE)
         arguments = self._signature.structured_input_signature[1] if self._signature else {}
         missing = set(OUTPUTS) - set(self._signature.structured_outputs if self._signature else ())
-        if missing or set(arguments) != {"frames"} or arguments["frames"].shape.rank != 6:
+        if missing or not set(arguments) <= set(INPUTS.values()):
             raise errors.UserError(
-                f"{path} has no signature {SIGNATURE} from frames [B,K,T,h,w,3] to {', '.join(OUTPUTS)}: "
+                f"{path} has no signature {SIGNATURE} from {' or '.join(INPUTS.values())} to {', '.join(OUTPUTS)}: "
                 "give a model that python -m stat_tf.export wrote."
             )
-        self.clip_shape = tuple(arguments["frames"].shape[1:])
-        self.card = _read_card(os.path.join(path, "assets", CARD_NAME))
+        self.card = model_card.read(os.path.join(path, "assets", model_card.FILE_NAME))
 
-    def predict(self, clips: tf.Tensor) -> dict[str, tf.Tensor]:
+    def predict(self, clips: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """The signature's answer.
 
         Args:
-          clips: uint8 [B, K, T, h, w, 3].
+          clips: For each of the card's streams, uint8 [B, *card.clip_shape(stream)].
 
         Returns:
           As `ServingModule.serve`.
         """
-        return self._signature(frames=clips)
+        return self._signature(**{INPUTS[stream]: clip for stream, clip in clips.items()})
 
 
 def _version_dir(path: str) -> str:
@@ -229,16 +211,3 @@ def _version_dir(path: str) -> str:
     if not versions:
         raise errors.UserError(f"{path} is not a SavedModel: it has no saved_model.pb and no numbered version.")
     return _version_dir(os.path.join(path, str(max(versions))))
-
-
-def _read_card(path: str) -> ModelCard:
-    try:
-        with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
-        for name in ("classes", "frame_size", "hr_size"):
-            fields[name] = tuple(fields[name])
-        return ModelCard(**fields)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise errors.UserError(
-            f"{path} does not describe the export ({errors.brief(error)}): export it again."
-        ) from error

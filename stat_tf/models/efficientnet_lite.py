@@ -16,6 +16,9 @@ from stat_tf.models import layers
 MEAN = (0.498, 0.498, 0.498)
 DEVIATION = (0.502, 0.502, 0.502)
 
+# The first convolution.
+STEM = "conv_stem"
+
 _STEM_FILTERS, _HEAD_FILTERS = 32, 1280
 
 
@@ -40,7 +43,7 @@ _GROUPS = (
 
 
 def efficientnet_lite0(
-    *, seeds: Iterator[int], native: bool = False, frozen_batch_norm: bool = False
+    *, seeds: Iterator[int], native: bool = False, frozen_batch_norm: bool = False, channels: int = 3
 ) -> tf.keras.Model:
     """Builds the backbone.
 
@@ -49,17 +52,18 @@ def efficientnet_lite0(
       native: For frames of a few pixels: the stem has stride 1, so that the total stride is 16
         instead of 32.
       frozen_batch_norm: Whether every batch normalisation but the stem's is frozen (section 3.1.3).
+      channels: Channels of a frame.
 
     Returns:
-      A model from normalised frames [N, H, W, 3] to (the outputs [N, h, w, C] of four stages, C
+      A model from normalised frames [N, H, W, channels] to (the outputs [N, h, w, C] of four stages, C
       being 24, 40, 112 and 320, features [N, 1280]). A stage ends before the next stride.
     """
     makers = _layers(seeds, frozen_batch_norm)
     convolution, _, batch_norm = makers
 
-    frames = tf.keras.Input((None, None, 3))
-    x = convolution(frames, _STEM_FILTERS, 3, 1 if native else 2, "conv_stem")
-    x = tf.keras.layers.ReLU(6.0)(batch_norm(x, "bn0", frozen=False))
+    frames = tf.keras.Input((None, None, channels))
+    x = convolution(frames, _STEM_FILTERS, 3, 1 if native else 2, STEM)
+    x = tf.keras.layers.ReLU(6.0)(batch_norm("bn0", frozen=False)(x))
 
     stages = []
     block = 0
@@ -74,7 +78,7 @@ def efficientnet_lite0(
     stages.append(x)
 
     x = convolution(x, _HEAD_FILTERS, 1, 1, "conv_head")
-    x = tf.keras.layers.ReLU(6.0)(batch_norm(x, "bn1"))
+    x = tf.keras.layers.ReLU(6.0)(batch_norm("bn1")(x))
     features = tf.keras.layers.GlobalAveragePooling2D()(x)
     return tf.keras.Model(frames, (tuple(stages), features), name="efficientnet_lite0")
 
@@ -107,7 +111,7 @@ def _layers(seeds: Iterator[int], frozen_batch_norm: bool) -> tuple[Callable, Ca
         )(x)
 
     # The statistics' momentum is not the reference's 0.99, which is for long runs: ours have some hundred steps.
-    batch_norm = functools.partial(layers.batch_norm, epsilon=1e-3, frozen=frozen_batch_norm)
+    batch_norm = functools.partial(layers.BatchNormalization, epsilon=1e-3, frozen=frozen_batch_norm)
     return convolution, depthwise_convolution, batch_norm
 
 
@@ -119,11 +123,11 @@ def _inverted_residual(
     block_input = x
     if group.expansion > 1:
         x = convolution(x, x.shape[-1] * group.expansion, 1, 1, f"{name}.expand_conv")
-        x = tf.keras.layers.ReLU(6.0)(batch_norm(x, f"{name}.bn0"))
+        x = tf.keras.layers.ReLU(6.0)(batch_norm(f"{name}.bn0")(x))
     x = depthwise_convolution(x, group.kernel_size, stride, f"{name}.depthwise_conv")
-    x = tf.keras.layers.ReLU(6.0)(batch_norm(x, f"{name}.bn1"))
+    x = tf.keras.layers.ReLU(6.0)(batch_norm(f"{name}.bn1")(x))
     x = convolution(x, group.filters, 1, 1, f"{name}.project_conv")
-    x = batch_norm(x, f"{name}.bn2")
+    x = batch_norm(f"{name}.bn2")(x)
     if stride > 1 or block_input.shape[-1] != group.filters:
         return x
     return tf.keras.layers.Add()([x, block_input])

@@ -1,5 +1,9 @@
 """Layers the backbones and the recognizer share."""
 
+import threading
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 
@@ -8,12 +12,56 @@ def he_normal(seed: int) -> tf.keras.initializers.Initializer:
     return tf.keras.initializers.VarianceScaling(2.0, mode="fan_out", distribution="untruncated_normal", seed=seed)
 
 
-def batch_norm(x: tf.Tensor, name: str, *, epsilon: float, frozen: bool) -> tf.Tensor:
-    """Applies a new batch normalisation; none of a frozen one's four variables changes in training."""
-    layer = tf.keras.layers.BatchNormalization(momentum=0.9, epsilon=epsilon, name=name)
-    # To Keras this also means inference mode, whatever `training` says.
-    layer.trainable = not frozen
-    return layer(x)
+class BatchNormalization(tf.keras.layers.BatchNormalization):
+    """Batch normalisation whose statistics move once a step, under `recompute_grad` too."""
+
+    def __init__(self, name: str, *, epsilon: float, frozen: bool):
+        """Prepares the layer.
+
+        Args:
+          name: The layer's name.
+          epsilon: Added to the variance.
+          frozen: Whether none of the four variables changes in training, which then uses the moving statistics.
+        """
+        super().__init__(momentum=0.9, epsilon=epsilon, name=name)
+        # To Keras this also means inference mode, whatever `training` says.
+        self.trainable = not frozen
+
+    def add_update(self, updates: Any) -> None:
+        """Updates the moving statistics, unless the backward pass computes the batch's once more."""
+        if not _recomputation.in_progress:
+            super().add_update(updates)
+
+
+def recompute_grad(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
+    """`tf.recompute_grad` for one call of a function in which `BatchNormalization` occurs.
+
+    Args:
+      function: What to compute again in the backward pass, instead of keeping its intermediate values.
+
+    Returns:
+      The function with another gradient, to be called once.
+    """
+    recomputed = False
+
+    def run(x):
+        nonlocal recomputed
+        _recomputation.in_progress, recomputed = recomputed, True
+        try:
+            return function(x)
+        finally:
+            _recomputation.in_progress = False
+
+    return tf.recompute_grad(run)
+
+
+class _Recomputation(threading.local):
+    """Whether this thread is at it; each replica of a `MirroredStrategy` has a thread."""
+
+    in_progress = False
+
+
+_recomputation = _Recomputation()
 
 
 class Dropout(tf.keras.layers.Layer):
@@ -40,6 +88,8 @@ class Dropout(tf.keras.layers.Layer):
             dtype=tf.int64,
             initializer="zeros",
             trainable=False,
+            # Each replica counts for itself, which it may also do inside a loop.
+            synchronization=tf.VariableSynchronization.ON_READ,
             aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
         )
 

@@ -15,12 +15,21 @@ from stat_tf.models import layers
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
 
+# The first convolution.
+STEM = "conv1"
+
 _STAGE_DEPTHS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3)}
 _STEM_FILTERS = 64
 
 
 def resnet(
-    arch: str, *, seeds: Iterator[int], width: float = 1.0, native: bool = False, frozen_batch_norm: bool = False
+    arch: str,
+    *,
+    seeds: Iterator[int],
+    width: float = 1.0,
+    native: bool = False,
+    frozen_batch_norm: bool = False,
+    channels: int = 3,
 ) -> tf.keras.Model:
     """Builds the backbone.
 
@@ -31,17 +40,18 @@ def resnet(
       native: For frames of a few pixels: the stem has stride 1 and no max-pooling follows, so that
         the total stride is 8 instead of 32.
       frozen_batch_norm: Whether every batch normalisation but the stem's is frozen (section 3.1.3).
+      channels: Channels of a frame.
 
     Returns:
-      A model from normalised frames [N, H, W, 3] to (the four stages' outputs [N, h, w, C],
+      A model from normalised frames [N, H, W, channels] to (the four stages' outputs [N, h, w, C],
       features [N, 512 * width]).
     """
     convolution, batch_norm = _layers(seeds, frozen_batch_norm)
     filters = scaled_filters(width)
 
-    frames = tf.keras.Input((None, None, 3))
-    x = convolution(frames, filters, 7, 1 if native else 2, "conv1")
-    x = tf.keras.layers.ReLU()(batch_norm(x, "bn1", frozen=False))
+    frames = tf.keras.Input((None, None, channels))
+    x = convolution(frames, filters, 7, 1 if native else 2, STEM)
+    x = tf.keras.layers.ReLU()(batch_norm("bn1", frozen=False)(x))
     if not native:
         # The input is at least 0 after the ReLU: padding with zeros is as good as torch's -inf.
         x = tf.keras.layers.MaxPooling2D(3, 2)(tf.keras.layers.ZeroPadding2D(1)(x))
@@ -78,7 +88,7 @@ def _layers(seeds: Iterator[int], frozen_batch_norm: bool) -> tuple[Callable, Ca
             name=name,
         )(x)
 
-    return convolution, functools.partial(layers.batch_norm, epsilon=1e-5, frozen=frozen_batch_norm)
+    return convolution, functools.partial(layers.BatchNormalization, epsilon=1e-5, frozen=frozen_batch_norm)
 
 
 def _basic_block(
@@ -88,9 +98,9 @@ def _basic_block(
     shortcut = x
     if stride > 1 or x.shape[-1] != filters:
         shortcut = convolution(x, filters, 1, stride, f"{name}.downsample.0")
-        shortcut = batch_norm(shortcut, f"{name}.downsample.1")
+        shortcut = batch_norm(f"{name}.downsample.1")(shortcut)
     x = convolution(x, filters, 3, stride, f"{name}.conv1")
-    x = tf.keras.layers.ReLU()(batch_norm(x, f"{name}.bn1"))
+    x = tf.keras.layers.ReLU()(batch_norm(f"{name}.bn1")(x))
     x = convolution(x, filters, 3, 1, f"{name}.conv2")
-    x = batch_norm(x, f"{name}.bn2")
+    x = batch_norm(f"{name}.bn2")(x)
     return tf.keras.layers.ReLU()(tf.keras.layers.Add()([x, shortcut]))

@@ -30,7 +30,8 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     """Reads a state dict, {key: array}, in the checkpoint's own key order and dtypes.
 
     Raises:
-      UserError: The file is missing, cut off, of another format, or holds anything but tensors.
+      UserError: The file is missing, cut off, of another format, or its state dict (see `unwrapped`) holds
+        anything but tensors.
     """
     try:
         with open(path, "rb") as file:
@@ -42,6 +43,11 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     # A damaged pickle can raise anything.
     except Exception as error:
         raise errors.UserError(f"{path} is not an old-format PyTorch checkpoint, or is damaged: {error}.") from error
+
+
+def unwrapped(checkpoint: Any) -> Any:
+    """What stands under "state_dict" in a checkpoint that holds a training's other state too; else the checkpoint."""
+    return checkpoint["state_dict"] if isinstance(checkpoint, dict) and "state_dict" in checkpoint else checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +70,11 @@ class _Tensor:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Makes state dicts of `_Tensor`s and nothing else."""
+    """Makes dictionaries, numbers, strings and `_Tensor`s, nothing else; notes the storages that are named."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file)
+        self.storages: dict[str, _Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -79,7 +89,7 @@ class _Unpickler(pickle.Unpickler):
         _, dtype, key, _, size, view = pid
         if view is not None:
             raise pickle.UnpicklingError("it has views on storages, which this reader does not know")
-        return _Storage(key, dtype, size)
+        return self.storages.setdefault(key, _Storage(key, dtype, size))
 
 
 def _read(file: BinaryIO, path: str) -> dict[str, np.ndarray]:
@@ -87,11 +97,11 @@ def _read(file: BinaryIO, path: str) -> dict[str, np.ndarray]:
         raise errors.UserError(f"{path} is not an old-format PyTorch checkpoint.")
     if not _Unpickler(file).load()["little_endian"]:
         raise errors.UserError(f"{path} was written on a big-endian machine; convert it with PyTorch first.")
-    tensors = _Unpickler(file).load()
+    unpickler = _Unpickler(file)
+    tensors = unwrapped(unpickler.load())
     if not (isinstance(tensors, dict) and all(isinstance(tensor, _Tensor) for tensor in tensors.values())):
         raise errors.UserError(f"{path} holds more than a state dict of tensors; save model.state_dict() alone.")
-    storages = {tensor.storage.key: tensor.storage for tensor in tensors.values()}
-    arrays = {key: _read_storage(file, storages[key], path) for key in _Unpickler(file).load()}
+    arrays = {key: _read_storage(file, unpickler.storages[key], path) for key in _Unpickler(file).load()}
     return {name: _view(arrays[tensor.storage.key], tensor, f"{name} in {path}") for name, tensor in tensors.items()}
 
 

@@ -122,6 +122,8 @@ class TensorBoardScalars(tf.keras.callbacks.Callback):
             "learning_rate": self.model.optimizer.learning_rate,
             "clips_per_second": (clips - self._clips_before) / (now - self._started),
         }
+        if isinstance(self.model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+            scalars["loss_scale"] = self.model.optimizer.loss_scale
         self._started, self._clips_before = now, clips
         _write_scalars(self._train, scalars, self.model)
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 from stat_tf import errors
 from stat_tf.data import augment, dataset, degrade
 from stat_tf.data import info as info_lib
+from stat_tf.models import pretrained
 from stat_tf.models import recognizer as recognizer_lib
 from stat_tf.training import callbacks as callbacks_lib
 from stat_tf.training import checkpoints, resolve, schedules
@@ -21,8 +22,8 @@ def set_up_runtime(config: RunConfig) -> None:
     if config.deterministic:
         # No global seed: everything random here takes its own, and what forgot to is an error now.
         tf.config.experimental.enable_op_determinism()
-    if config.precision == "bfloat16":
-        tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    if config.precision != "float32":
+        tf.keras.mixed_precision.set_global_policy(f"mixed_{config.precision}")
 
 
 def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkpoints.Progress:
@@ -44,8 +45,9 @@ def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkp
     strategy = make_strategy(config.strategy)
     with strategy.scope():
         model = build(config, info)
+    origin = set_initial_weights(model.student, config)
     if not os.path.exists(os.path.join(run_dir, FILE_NAME)):
-        # Only now, lest a mistake that `build` finds leaves a run directory that the mended command does not fit.
+        # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
         config.save(run_dir)
     saved = checkpoints.RunCheckpoints(run_dir, model.student, model.optimizer)
     progress = saved.restore()
@@ -54,6 +56,8 @@ def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkp
         return progress
     if progress.epochs_done:
         print(f"Resuming {run_dir} after epoch {progress.epochs_done} of {config.epochs}.")
+    elif origin:
+        print(origin)
     recorder = callbacks_lib.RunRecorder(saved, progress)
     batches = training_data(config, info, views=_views(config, model), start_epoch=progress.epochs_done)
     evaluation_batches = evaluation_data(config, info) if config.eval_split else None
@@ -78,11 +82,8 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
-    """The compiled model at the start of a run; call it within the strategy's scope."""
-    init_from = None if config.init_from == "none" else config.init_from
-    student = recognizer_lib.build_recognizer(config.recognizer, init_from=init_from, seed=config.seed)
-    if config.init_run:
-        checkpoints.restore_recognizer(student, config.init_run)
+    """The compiled model with fresh weights; call it within the strategy's scope."""
+    student = recognizer_lib.build_recognizer(config.recognizer, seed=config.seed, recompute_grad=config.recompute_grad)
     teacher = checkpoints.load_recognizer(config.teacher_run)[0] if config.teacher_run else None
     model = TransferModel(
         student,
@@ -90,6 +91,7 @@ def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
         view=config.view,
         weights=resolve.weights_at(config, 0),
         squared=config.distance == "squared",
+        accumulation_steps=config.accumulation_steps,
     )
     optimizer = schedules.make_optimizer(
         config.optimizer,
@@ -99,8 +101,29 @@ def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
         clip_norm=config.clip_norm,
         variables=student.trainable_variables,
     )
+    if config.precision == "float16":
+        # Small gradients would be zero in float16: the loss is multiplied, the gradients divided again.
+        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
     model.compile(optimizer=optimizer)
     return model
+
+
+def set_initial_weights(student: recognizer_lib.Recognizer, config: RunConfig) -> str:
+    """Gives a fresh network what --init_run or --init_from holds.
+
+    Returns:
+      A sentence on where the weights come from and which stay fresh; "" where all do.
+
+    Raises:
+      UserError: The weights are missing, damaged or of another network.
+    """
+    if config.init_run:
+        checkpoints.restore_recognizer(student, config.init_run)
+        return f"Starting from the best weights of {config.init_run}."
+    if config.init_from == "none":
+        return ""
+    fresh = pretrained.load(student, config.init_from)
+    return f"Starting from the weights {config.init_from}; initialised afresh: {'; '.join(fresh)}."
 
 
 def learning_rate(config: RunConfig, steps_per_epoch: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
@@ -126,6 +149,7 @@ def training_data(
         seed=config.seed,
         start_epoch=start_epoch,
         num_epochs=config.epochs,
+        stream=config.stream,
         views=views,
     )
 
@@ -138,6 +162,8 @@ def evaluation_data(config: RunConfig, info: info_lib.DatasetInfo) -> tf.data.Da
         config.eval_split,
         batch_size=config.batch_size,
         crop_size=config.crop_size,
+        lr_size=config.lr_size,
+        stream=config.stream,
         views=(config.view,),
     )
 

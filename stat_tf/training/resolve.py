@@ -9,13 +9,14 @@ from typing import Any
 from stat_tf import errors
 from stat_tf.data import dataset, sizes
 from stat_tf.data import info as info_lib
+from stat_tf.models import pretrained
 from stat_tf.models.recognizer import RecognizerConfig
 from stat_tf.training import checkpoints
 from stat_tf.training.run_config import STAGES, RunConfig
 from stat_tf.weighting import LossWeights, rolling_weights
 
 # What decides the shapes and the meaning of a network's weights.
-_ARCHITECTURE = ("backbone", "width", "native", "num_segments", "num_frames", "temporal_fusion")
+_ARCHITECTURE = ("backbone", "stream", "width", "native", "num_segments", "num_frames", "temporal_fusion")
 # What only stage `stat` has, and the value under which a flag is as good as not given.
 _STAT_ONLY = {
     "teacher_run": "",
@@ -25,7 +26,16 @@ _STAT_ONLY = {
     "tat_weights": None,
     "distance": "l2",
 }
-_POSITIVE = ("epochs", "batch_size", "learning_rate", "decay_epochs", "decay_factor", "rolling_period", "log_steps")
+_POSITIVE = (
+    "epochs",
+    "batch_size",
+    "accumulation_steps",
+    "learning_rate",
+    "decay_epochs",
+    "decay_factor",
+    "rolling_period",
+    "log_steps",
+)
 _NOT_NEGATIVE = ("weight_decay", "clip_norm", "warmup_epochs", "color_jitter", "seed")
 
 
@@ -40,16 +50,21 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
       UserError: A value is out of range, or the dataset, the teacher's or the initial weights' run does not fit.
     """
     _check_ranges(settings)
-    lr_size = _size("lr_size", settings["lr_size"]) or info.lr_size
+    lr_size = _size("lr_size", settings["lr_size"]) or info.lr_sizes[0]
     crop_size = _size("crop_size", settings["crop_size"]) or info.hr_size
     num_segments = settings["num_segments"] or info.num_segments
     num_frames = settings["num_frames"] or info.num_frames
     for split in ("train", settings["eval_split"]):
         if split:
             dataset.check(
-                settings["data_dir"], info, split, num_segments=num_segments, num_frames=num_frames, lr_size=lr_size
+                settings["data_dir"],
+                info,
+                split,
+                num_segments=num_segments,
+                num_frames=num_frames,
+                lr_size=lr_size,
+                stream=settings["stream"],
             )
-            _check_labels(info, split, settings["data_dir"])
     if crop_size[0] > info.hr_size[0] or crop_size[1] > info.hr_size[1]:
         raise errors.UserError(
             f"--crop_size={sizes.text(crop_size)} is larger than the stored HR frames of {sizes.text(info.hr_size)}: "
@@ -71,11 +86,18 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
         frame_size=crop_size if is_teacher else lr_size,
         network_size=lr_size if native and not is_teacher else crop_size,
         native=native and not is_teacher,
+        stream=settings["stream"],
         width=settings["width"],
         dropout=settings["dropout"],
         temporal_fusion=settings["temporal_fusion"],
         frozen_batch_norm=frozen,
     )
+    if settings["recompute_grad"] and not recognizer.is_3d:
+        raise errors.UserError(
+            f"--recompute_grad is for the R(2+1)D backbones, not for {recognizer.backbone}: leave it out."
+        )
+    init_digest = "" if init_from == "none" else pretrained.check(init_from, recognizer)
+    flow = info.flow if settings["stream"] == "flow" else info_lib.FlowInfo("", 0.0)
     passed_on = {name: settings[name] for name in RunConfig.__dataclass_fields__ if name in settings}
     config = RunConfig(
         **passed_on
@@ -91,6 +113,9 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
             "lens_blur": info.lens_blur,
             "noise": info.noise,
             "init_from": init_from,
+            "init_digest": init_digest,
+            "flow_method": flow.method,
+            "flow_bound": flow.bound,
             "scales": _fractions("scales", settings["scales"]),
         }
     )
@@ -136,34 +161,28 @@ def _check_ranges(settings: Mapping[str, Any]) -> None:
     for name in _NOT_NEGATIVE:
         if not 0 <= settings[name] < math.inf:
             raise errors.UserError(f"--{name} must be at least 0 and finite, got {settings[name]}.")
+    if settings["accumulation_steps"] > settings["batch_size"]:
+        raise errors.UserError(
+            f"--accumulation_steps={settings['accumulation_steps']} cuts --batch_size={settings['batch_size']} into "
+            "parts of less than one clip: use fewer."
+        )
+    if settings["stream"] == "flow" and settings["color_jitter"]:
+        raise errors.UserError("--color_jitter changes colours, of which optical flow has none: leave it out.")
     if not 0 <= settings["momentum"] < 1:
         raise errors.UserError(f"--momentum must be at least 0 and below 1, got {settings['momentum']}.")
-
-
-def _check_labels(info: info_lib.DatasetInfo, split: str, data_dir: str) -> None:
-    unlabeled = info.counts[split].get("", 0)
-    if unlabeled:
-        raise errors.UserError(
-            f"Split {split!r} of {data_dir} has {unlabeled} clips without a label: "
-            "training and evaluation need labels, so build it with unlabelled clips in split unlabeled."
-        )
 
 
 def _initial_weights(settings: Mapping[str, Any], initial: RunConfig | None) -> tuple[str, bool]:
     """(--init_from, --frozen_batch_norm) with "auto" resolved (section 3.1.3)."""
     init_from, frozen = settings["init_from"], settings["frozen_batch_norm"]
-    if initial is not None and init_from == "imagenet":
-        raise errors.UserError("--init_run and --init_from=imagenet exclude each other: give one of them.")
-    if init_from == "imagenet" and settings["backbone"] != "efficientnet_lite0":
-        raise errors.UserError(
-            f"--init_from=imagenet needs --backbone=efficientnet_lite0: {settings['backbone']} has no ImageNet weights."
-        )
+    if initial is not None and init_from not in ("auto", "none"):
+        raise errors.UserError(f"--init_run and --init_from={init_from} exclude each other: give one of them.")
     if init_from == "auto":
-        pretrained = initial is None and settings["backbone"] == "efficientnet_lite0"
-        init_from = "imagenet" if pretrained else "none"
+        pretrained_by_default = initial is None and settings["backbone"] == "efficientnet_lite0"
+        init_from = "imagenet" if pretrained_by_default else "none"
     if frozen != "auto":
         return init_from, frozen == "true"
-    return init_from, initial.recognizer.frozen_batch_norm if initial is not None else init_from == "imagenet"
+    return init_from, initial.recognizer.frozen_batch_norm if initial is not None else init_from != "none"
 
 
 def _resolved_weights(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -203,7 +222,7 @@ def _checked_teacher(config: RunConfig) -> RunConfig:
     if teacher.stage != "teacher":
         raise errors.UserError(f"--teacher_run={config.teacher_run} is a run of stage {teacher.stage}, not teacher.")
     # Any two backbones have four stages each, but the TAM's outputs are one a segment.
-    _check_agree(config, teacher, "teacher_run", ("num_segments", "num_frames"))
+    _check_agree(config, teacher, "teacher_run", ("stream", "num_segments", "num_frames"))
     if teacher.crop_size != config.crop_size:
         raise errors.UserError(
             f"--teacher_run={config.teacher_run} reads HR frames of {sizes.text(teacher.crop_size)}: "
@@ -225,7 +244,8 @@ def _check_agree(config: RunConfig, other: RunConfig, flag: str, names: tuple[st
             raise errors.UserError(
                 f"--{flag}={run_dir} has another architecture: {name}={theirs}, not {ours}; make the two agree."
             )
-    _check_same_clips(config, other, flag, "frame_stride")
+    for name in ("frame_stride", "flow_method", "flow_bound"):
+        _check_same_clips(config, other, flag, name)
 
 
 def _check_same_clips(config: RunConfig, other: RunConfig, flag: str, name: str) -> None:

@@ -13,7 +13,7 @@ STAGES = ("teacher", "student", "stat")
 
 # Where a run happens and what it reports, as against what it computes: these may change between
 # a run and its resumption. `data_fingerprint` guards against other data at `data_dir`.
-_CIRCUMSTANCES = ("data_dir", "strategy", "log_steps")
+_CIRCUMSTANCES = ("data_dir", "strategy", "log_steps", "recompute_grad")
 # The flag of the run that each comes from.
 _SOURCES = {"teacher_source": "teacher_run", "init_source": "init_run"}
 
@@ -50,7 +50,8 @@ class RunConfig:
       noise: As in `degrade.Degradation`; the dataset's.
       teacher_run: Run directory of the teacher; "" but in stage "stat".
       init_run: Run directory whose best weights training starts from; "" for none.
-      init_from: "imagenet" or "none": the backbone's initial weights where there is no `init_run`.
+      init_from: The initial weights where there is no `init_run`: "none", "imagenet" or a file that
+        `stat_tf.convert_weights` wrote.
       epochs: Epochs in all, warm-up included.
       batch_size: Clips a step, over all devices together.
       optimizer: "sgd" or "adamw".
@@ -73,13 +74,20 @@ class RunConfig:
       color_jitter: Strength of the random brightness, contrast and saturation.
       seed: Of the initial weights, the order of the clips, augmentation and dropout.
       deterministic: Whether TensorFlow is held to reproducible kernels.
-      precision: "float32" or "bfloat16" (activations; variables and losses stay float32).
+      precision: Of activations: "float32", "bfloat16", or "float16" with loss scaling; variables and
+        losses are float32.
       strategy: "auto", "one_device" or "mirrored".
       eval_split: The split evaluated after each epoch, which also picks the best checkpoint; ""
         for none.
       log_steps: Steps between two points of the TensorBoard curves.
       teacher_source: Which of the teacher's checkpoints this run learns from; None but in stage "stat".
       init_source: Which of `init_run`'s checkpoints it began with; None for none.
+      init_digest: SHA-256 of the file `init_from`; "" where that is none.
+      stream: "rgb" or "flow": what the network reads of each frame.
+      flow_method: The dataset's, of a flow run; else "".
+      flow_bound: The dataset's, of a flow run; else 0.
+      accumulation_steps: Parts in which each batch goes through the networks.
+      recompute_grad: Whether residual blocks are computed again for the gradient, to save memory.
     """
 
     stage: str
@@ -124,6 +132,12 @@ class RunConfig:
     log_steps: int
     teacher_source: "Source | None" = None
     init_source: "Source | None" = None
+    init_digest: str = ""
+    stream: str = "rgb"
+    flow_method: str = ""
+    flow_bound: float = 0.0
+    accumulation_steps: int = 1
+    recompute_grad: bool = False
 
     @property
     def view(self) -> str:

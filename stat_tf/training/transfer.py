@@ -22,10 +22,11 @@ class TransferModel(tf.keras.Model):
     Every loss is a float32 value a clip, and the gradient is of their sum over all replicas divided
     by the clips on all replicas. Where batch normalisation is frozen, a step therefore depends neither
     on how clips were spread nor on whether the last batch is full; where it is trained, each replica
-    normalises by its own clips. Metrics count clips likewise.
+    normalises by its own clips, and each part of an accumulated batch by its own. Metrics count clips
+    likewise.
 
-    Batches are dicts of `label` (int64 [B]), the student's view (uint8 [B, K, T, h, w, 3]), with a
-    teacher `hr` (uint8 [B, K, T, H, W, 3]) and, from `fill_replicas`, `weight` (float32 [B]).
+    Batches are dicts of `label` (int64 [B]), the student's view (uint8 [B, K, T, h, w, C]), with a
+    teacher `hr` (uint8 [B, K, T, H, W, C]) and, from `fill_replicas`, `weight` (float32 [B]).
     """
 
     def __init__(
@@ -36,6 +37,7 @@ class TransferModel(tf.keras.Model):
         view: str = "lr",
         weights: LossWeights,
         squared: bool = False,
+        accumulation_steps: int = 1,
     ):
         """Joins student and teacher.
 
@@ -45,6 +47,8 @@ class TransferModel(tf.keras.Model):
           view: The student's frames: "hr" or "lr".
           weights: Those of the first epoch.
           squared: Whether distances are squared (the text of section 3.2) or not (eq. 2 and 3).
+          accumulation_steps: Parts in which a replica's share of a batch goes through the networks,
+            one after another; their gradients are added up for one update.
 
         Raises:
           ValueError: SAT or TAT has a weight and there is no teacher.
@@ -53,6 +57,7 @@ class TransferModel(tf.keras.Model):
         self.student = student
         self._view = view
         self._squared = squared
+        self._accumulation_steps = accumulation_steps
         transfers = weights.sat > 0 or weights.tat > 0
         # A bound method is no trackable attribute: Keras and checkpoints do not look behind it.
         self._teacher_activations = teacher.activations if teacher is not None and transfers else None
@@ -91,24 +96,53 @@ class TransferModel(tf.keras.Model):
 
     def train_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """One update of the student; returns the means so far in this epoch."""
+        replica = tf.distribute.get_replica_context()
+        clips = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(_weight(batch)))
+        if self._accumulation_steps == 1:
+            gradients = self._gradients(batch, clips)
+        else:
+            gradients = self._accumulated_gradients(batch, clips)
+        if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        # The optimizer sums gradients over replicas.
+        self.optimizer.apply_gradients(zip(gradients, self.student.trainable_variables, strict=True))
+        return {name: mean.result() for name, mean in self._means.items()}
+
+    def _gradients(self, batch: dict[str, tf.Tensor], clips: tf.Tensor) -> list[tf.Tensor]:
+        """The gradients of some clips' share of the loss over `clips` clips, and their count in the metrics.
+
+        Under float16 the gradients bear the optimizer's loss scale.
+        """
         teacher = self._teacher_activations(batch["hr"], training=False) if self.transfers else None
         with tf.GradientTape() as tape:
             student = self.student.activations(batch[self._view], training=True)
             terms = self._loss_terms(student, teacher, batch["label"])
-            weight = _weight(batch)
-            replica = tf.distribute.get_replica_context()
-            clips = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(weight))
-            loss = tf.reduce_sum(weight * terms["loss"]) / clips
-        variables = self.student.trainable_variables
-        # The optimizer sums gradients over replicas.
-        self.optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables, strict=True))
-        return self._update_metrics(terms, student.logits, batch)
+            loss = tf.reduce_sum(_weight(batch) * terms["loss"]) / clips
+            if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
+                loss = self.optimizer.get_scaled_loss(loss)
+        self._update_metrics(terms, student.logits, batch)
+        return tape.gradient(loss, self.student.trainable_variables)
+
+    def _accumulated_gradients(self, batch: dict[str, tf.Tensor], clips: tf.Tensor) -> list[tf.Tensor]:
+        """`_gradients` of a batch, part by part, so that only one part's activations are in memory at a time."""
+        size = tf.size(batch["label"])
+        part = tf.math.floordiv(size + self._accumulation_steps - 1, self._accumulation_steps)
+
+        def add_part(start, *sums):
+            clips_of_part = {name: values[start : start + part] for name, values in batch.items()}
+            gradients = self._gradients(clips_of_part, clips)
+            return start + part, *(total + gradient for total, gradient in zip(sums, gradients, strict=True))
+
+        zeros = [tf.zeros_like(variable) for variable in self.student.trainable_variables]
+        _, *sums = tf.while_loop(lambda start, *_: start < size, add_part, [0, *zeros], parallel_iterations=1)
+        return sums
 
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Cross-entropy and precision of the student alone; `loss` is the cross-entropy."""
         logits = self.student(batch[self._view], training=False)
         cross_entropy = _cross_entropy(batch["label"], logits)
-        return self._update_metrics({"loss": cross_entropy, "ce": cross_entropy}, logits, batch)
+        self._update_metrics({"loss": cross_entropy, "ce": cross_entropy}, logits, batch)
+        return {name: self._means[name].result() for name in EVAL_METRICS}
 
     def _loss_terms(self, student: Activations, teacher: Activations | None, labels: tf.Tensor) -> dict[str, tf.Tensor]:
         """Equation 4 and its terms, each float32 [B]; the terms without the overall weights."""
@@ -132,9 +166,7 @@ class TransferModel(tf.keras.Model):
         terms["loss"] = ce_weight * terms["ce"] + sat_weight * terms["sat"] + tat_weight * terms["tat"]
         return terms
 
-    def _update_metrics(
-        self, terms: dict[str, tf.Tensor], logits: tf.Tensor, batch: dict[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
+    def _update_metrics(self, terms: dict[str, tf.Tensor], logits: tf.Tensor, batch: dict[str, tf.Tensor]) -> None:
         values = {
             **terms,
             "prec@1": _hits(batch["label"], logits, 1),
@@ -142,7 +174,6 @@ class TransferModel(tf.keras.Model):
         }
         for name, value in values.items():
             self._means[name].update_state(value, sample_weight=_weight(batch))
-        return {name: self._means[name].result() for name in self._means if name in values}
 
 
 def fill_replicas(batch: dict[str, tf.Tensor], num_replicas: int) -> dict[str, tf.Tensor]:

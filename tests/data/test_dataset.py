@@ -1,5 +1,8 @@
 """Reading batches: what an epoch holds, that it repeats, and what is said of a dataset that does not fit."""
 
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 
@@ -9,6 +12,7 @@ from stat_tf.data import info as info_lib
 from tests import datasets
 
 PLAIN = augment.Augmentation(crop_size=(24, 32), scales=(1.0,), flip=False)
+WHOLE = {"batch_size": 2, "crop_size": (24, 32), "lr_size": (12, 16)}
 NO_NOISE = degrade.Degradation(lr_size=(12, 16), lens_blur=0, noise=0)
 
 
@@ -83,7 +87,7 @@ def test_lr_frames_are_the_area_average_of_the_augmented_hr_frames(data):
 def test_evaluation_takes_the_centre_snippet_and_the_stored_lr_frames(data):
     directory, info = data
     seen = []
-    for batch in dataset.evaluation_dataset(directory, info, "test", batch_size=3, crop_size=(24, 32)):
+    for batch in dataset.evaluation_dataset(directory, info, "test", **WHOLE):
         for name, hr, lr in zip(batch["id"].numpy(), batch["hr"].numpy(), batch["lr"].numpy()):
             clip = int(name[-7:-4])
             seen.append(clip)
@@ -97,8 +101,63 @@ def test_evaluation_takes_the_centre_snippet_and_the_stored_lr_frames(data):
 def test_only_the_views_asked_for_are_made(data):
     directory, info = data
     for view in dataset.VIEWS:
-        made = dataset.evaluation_dataset(directory, info, "test", batch_size=2, crop_size=(24, 32), views=[view])
+        made = dataset.evaluation_dataset(directory, info, "test", **WHOLE, views=[view])
         assert set(made.element_spec) == {"id", "label", view}
+
+
+def test_any_of_the_snippets_can_be_evaluated(data):
+    directory, info = data
+    for snippet in range(3):
+        for batch in dataset.evaluation_dataset(directory, info, "test", **WHOLE, snippet=snippet):
+            for name, hr in zip(batch["id"].numpy(), batch["hr"].numpy()):
+                source = datasets.frames_of(int(name[-7:-4]), 6, (24, 32))[[snippet, 3 + snippet]]
+                assert np.abs(hr[:, 0].astype(int) - source)[..., 2].mean() < 3
+
+
+@pytest.fixture(scope="module")
+def flow_data(tmp_path_factory):
+    """Two LR sizes, two frames a snippet, flow."""
+    directory = tmp_path_factory.mktemp("flow")
+    return str(directory), datasets.write_dataset(
+        directory, num_frames=2, lr_sizes=((12, 16), (6, 8)), flow=info_lib.FlowInfo("tvl1", 20.0)
+    )
+
+
+@pytest.mark.parametrize("lr_size", [(12, 16), (6, 8)])
+def test_each_lr_size_and_its_flow_is_read_from_its_own_place(flow_data, lr_size):
+    directory, info = flow_data
+    options = {"batch_size": 2, "crop_size": (24, 32), "lr_size": lr_size}
+    for batch in dataset.evaluation_dataset(directory, info, "test", **options, stream="flow"):
+        assert batch["hr"].shape[1:] == (2, 2, 24, 32, 2) and batch["lr"].shape[1:] == (2, 2, *lr_size, 2)
+        for name, clip in zip(batch["id"].numpy(), batch["lr"].numpy()):
+            stored = datasets.fields_of(int(name[-7:-4]), 12, lr_size)
+            np.testing.assert_array_equal(clip.reshape(4, *lr_size, 2), stored[[2, 3, 8, 9]])
+    for batch in dataset.evaluation_dataset(directory, info, "test", **options):
+        assert batch["lr"].shape[1:] == (2, 2, *lr_size, 3)
+
+
+def test_flow_of_both_views_is_mirrored_and_cropped_alike(flow_data):
+    """In the fields x is a ramp: its mean tells the crop's place, its slope the direction."""
+    directory, info = flow_data
+    options = {
+        "batch_size": 3,
+        "augmentation": augment.Augmentation((24, 32), scales=(1.0, 0.5)),
+        "degradation": NO_NOISE,
+        "num_epochs": 6,
+        "seed": 0,
+    }
+    slopes = set()
+    for batch in dataset.training_dataset(directory, info, **options, stream="flow"):
+        hr, lr = batch["hr"].numpy()[..., 0].astype(float), batch["lr"].numpy()[..., 0].astype(float)
+        assert hr.shape == (3, 2, 2, 24, 32) and lr.shape == (3, 2, 2, 12, 16)
+        for one, other in zip(hr, lr):
+            assert one.mean() == pytest.approx(other.mean(), abs=3)
+            slope = [view[..., -1].mean() - view[..., 0].mean() for view in (one, other)]
+            assert slope[0] == pytest.approx(slope[1], abs=8)
+            # A mirrored field's x is negated as well as reversed: its slope stays as it was, its mean does not.
+            assert slope[0] > 40
+            slopes.add(round(one.mean()))
+    assert len(slopes) > 4
 
 
 @pytest.mark.parametrize(
@@ -108,6 +167,7 @@ def test_only_the_views_asked_for_are_made(data):
         ({"num_segments": 8}, "--num_segments=2, not 8"),
         ({"num_frames": 5}, "--num_frames=1, not 5"),
         ({"lr_size": (6, 8)}, "LR frames of 12x16, not 6x8"),
+        ({"stream": "flow"}, "no optical flow: build it again with --streams=rgb,flow"),
     ],
 )
 def test_a_dataset_that_does_not_fit_is_named(data, asked, words):
@@ -135,7 +195,7 @@ def test_damaged_shard_is_named_while_reading(tmp_path):
     content[len(content) // 2] ^= 0xFF
     shard.write_bytes(content)
     with pytest.raises(errors.UserError, match=shard.name), dataset.explain_read_errors(str(tmp_path), info):
-        list(dataset.evaluation_dataset(str(tmp_path), info, "test", batch_size=2, crop_size=(24, 32)))
+        list(dataset.evaluation_dataset(str(tmp_path), info, "test", **WHOLE))
 
 
 def test_a_directory_without_its_description_is_not_a_dataset(tmp_path):
@@ -151,6 +211,20 @@ def test_a_directory_without_its_description_is_not_a_dataset(tmp_path):
         info_lib.load(str(tmp_path))
 
 
-def test_description_survives_a_round_trip(data):
+def test_description_survives_a_round_trip(data, flow_data):
+    for directory, info in (data, flow_data):
+        assert info_lib.load(directory) == info
+
+
+def test_a_description_of_the_first_version_has_one_lr_size_and_no_flow(data):
+    fields = json.loads(data[1].to_json())
+    del fields["lr_sizes"], fields["flow"]
+    text = json.dumps(fields | {"schema_version": 1, "lr_size": [12, 16]})
+    assert info_lib.DatasetInfo.from_json(text, "dataset.json") == data[1]
+
+
+def test_clips_without_a_label_are_refused(data):
     directory, info = data
-    assert info_lib.load(directory) == info
+    unlabelled = dataclasses.replace(info, counts=info.counts | {"train": {"": 2, "jump": 4}})
+    with pytest.raises(errors.UserError, match="2 clips without a label"):
+        dataset.check(directory, unlabelled, "train", num_segments=2, num_frames=1, lr_size=(12, 16))

@@ -15,21 +15,23 @@ def make_record(**changes):
         "label": "jump",
         "label_index": 3,
         "hr_frames": [b"\xff\xd8one", b"\xff\xd8two"],
-        "lr_frames": [b"\x89PNGone", b"\x89PNGtwo"],
+        "lr_frames": {(12, 16): [b"\x89PNGone", b"\x89PNGtwo"]},
         "timestamps": [0, 40000],
         "hr_size": (96, 128),
-        "lr_size": (12, 16),
         "frame_rate": 25.0,
     }
     return record.ClipRecord(**(fields | changes))
 
 
+RGB = {"hr": "", "lr": "LR/"}
+
+
 def test_parse_returns_what_encode_was_given():
-    parsed = record.parse(tf.constant(record.encode(make_record())))
+    parsed = record.parse(tf.constant(record.encode(make_record())), RGB)
     assert parsed["id"].numpy() == b"jump/a.avi" and parsed["path"].numpy() == b"jump/a.avi"
     assert parsed["label"].numpy() == 3
-    assert parsed["hr_encoded"].numpy().tolist() == [b"\xff\xd8one", b"\xff\xd8two"]
-    assert parsed["lr_encoded"].numpy().tolist() == [b"\x89PNGone", b"\x89PNGtwo"]
+    assert parsed["hr"].numpy().tolist() == [b"\xff\xd8one", b"\xff\xd8two"]
+    assert parsed["lr"].numpy().tolist() == [b"\x89PNGone", b"\x89PNGtwo"]
     np.testing.assert_array_equal(parsed["timestamps"], [0, 40000])
 
 
@@ -55,15 +57,54 @@ def test_encoding_is_deterministic():
 
 
 def test_unlabelled_clip():
-    parsed = record.parse(record.encode(make_record(label="", label_index=record.UNLABELED)))
+    parsed = record.parse(record.encode(make_record(label="", label_index=record.UNLABELED)), RGB)
     assert parsed["label"].numpy() == record.UNLABELED == -1
 
 
 def test_names_beyond_ascii_survive():
-    parsed = record.parse(record.encode(make_record(clip_id="été/#1 (ü).avi")))
+    parsed = record.parse(record.encode(make_record(clip_id="été/#1 (ü).avi")), RGB)
     assert parsed["id"].numpy().decode() == "été/#1 (ü).avi"
 
 
-def test_unequal_numbers_of_frames_are_an_error():
-    with pytest.raises(ValueError, match="2 HR frames, 1 LR frames and 2 timestamps"):
-        record.encode(make_record(lr_frames=[b"one"]))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lr_frames": {(12, 16): [b"one"]}},
+        {"hr_frames": [b"one"]},
+        {"hr_flow": [b"one"]},
+        {"lr_flow": {(12, 16): [b"one"]}},
+    ],
+)
+def test_unequal_numbers_of_images_are_an_error(changes):
+    with pytest.raises(ValueError, match="1 images under .* and 2 timestamps"):
+        record.encode(make_record(**changes))
+
+
+def test_flow_of_other_sizes_than_the_frames_is_an_error():
+    with pytest.raises(ValueError, match="LR flow of"):
+        record.encode(make_record(lr_flow={(6, 8): [b"one", b"two"]}))
+
+
+def test_every_size_and_stream_has_a_place_of_its_own():
+    sizes = ((12, 16), (6, 8))
+    one = make_record(
+        lr_frames={sizes[0]: [b"a0", b"a1"], sizes[1]: [b"b0", b"b1"]},
+        hr_flow=[b"h0", b"h1"],
+        lr_flow={sizes[0]: [b"c0", b"c1"], sizes[1]: [b"d0", b"d1"]},
+    )
+    serialized = record.encode(one)
+    prefixes = {
+        "small": record.lr_prefix((6, 8), sizes),
+        "small_flow": record.lr_prefix((6, 8), sizes) + record.FLOW_PREFIX,
+        "lr_flow": record.lr_prefix((12, 16), sizes) + record.FLOW_PREFIX,
+        "hr_flow": record.FLOW_PREFIX,
+    }
+    parsed = record.parse(serialized, RGB | prefixes)
+    expected = {"lr": b"a", "small": b"b", "lr_flow": b"c", "small_flow": b"d", "hr_flow": b"h"}
+    for name, letter in expected.items():
+        assert parsed[name].numpy().tolist() == [letter + b"0", letter + b"1"]
+    context = tf.train.SequenceExample.FromString(serialized).context.feature
+    assert context["LR/6x8/image/height"].int64_list.value == [6]
+    # MediaSequence's own key for flow as an image.
+    assert context["FORWARD_FLOW/image/format"].bytes_list.value == [b"PNG"]
+    assert context["LR/6x8/FORWARD_FLOW/image/width"].int64_list.value == [8]

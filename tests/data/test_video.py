@@ -200,6 +200,33 @@ def test_long_gaps_are_skipped_not_decoded(tmp_path, monkeypatch):
     assert_same_frames(clip, media.decode_all(path)[chosen])
 
 
+def test_frames_that_motion_needs_are_read_in_the_same_pass(tmp_path, monkeypatch):
+    path = media.encode_video(tmp_path / "v.mp4", media.numbered_frames(60), options=B_FRAMES)
+    passes = []
+    open_file = video._open
+    monkeypatch.setattr(video, "_open", lambda *args: passes.append(args) or open_file(*args))
+    plain = read(path, (3, 1, 2), frame_stride=4)
+    num_passes = len(passes)
+    clip = read(path, (3, 1, 2), frame_stride=4, with_motion=True)
+    assert len(passes) == 2 * num_passes
+    chosen = sampling.sample_frames(range(60), 3, 1, 2, 4)
+    assert plain.indices == clip.indices == chosen and plain.count == clip.count == 60
+    assert plain.others == {} and sorted(clip.others) == [i + 1 for i in chosen]
+    assert_same_frames(clip, plain.frames)
+    everything = media.decode_all(path)
+    assert sorted(clip.pictures) == sorted({*chosen, *clip.others})
+    for index, picture in clip.pictures.items():
+        np.testing.assert_array_equal(picture, everything[index])
+
+
+@pytest.mark.parametrize(("count", "others"), [(1, []), (2, []), (5, [3])])
+def test_last_frame_needs_the_one_before_it(tmp_path, count, others):
+    path = media.encode_video(tmp_path / "v.mp4", media.numbered_frames(count), options=LOSSLESS)
+    clip = read(path, (1, 1, 2), frame_stride=4, with_motion=True)
+    assert clip.indices == [0, count - 1] and clip.count == count
+    assert sorted(clip.others) == ([1, *others] if others else [])
+
+
 def test_damaged_frames_are_replaced_by_those_that_decode(tmp_path):
     path = media.encode_video(tmp_path / "v.mov", media.numbered_frames(60), codec="png", pix_fmt="rgb24")
     packets = [packet for packet in av.open(str(path)).demux(video=0) if packet.size]
@@ -213,6 +240,22 @@ def test_damaged_frames_are_replaced_by_those_that_decode(tmp_path):
     times = [n * 40 for n in survivors]
     shown = [media.number_of(frame) for frame in read(path, (4, 1, 1)).frames]
     assert shown == [survivors[i] for i in sampling.sample_frames(times, 4, 1, 1)]
+
+
+def test_frame_that_only_motion_needs_may_be_damaged_too(tmp_path):
+    path = media.encode_video(tmp_path / "v.mov", media.numbered_frames(20), codec="png", pix_fmt="rgb24")
+    (chosen,) = read(path, (1, 1, 1)).indices
+    packets = [packet for packet in av.open(str(path)).demux(video=0) if packet.size]
+    content = bytearray(path.read_bytes())
+    start = packets[chosen + 1].pos
+    content[start : start + 8] = bytes(8)
+    path.write_bytes(content)
+    clip = read(path, (1, 1, 1), with_motion=True)
+    assert clip.count == 19
+    numbers = [n for n in range(20) if n != chosen + 1]
+    assert {i: media.number_of(picture) for i, picture in clip.pictures.items()} == {
+        i: numbers[i] for i in (clip.indices[0], clip.indices[0] + 1)
+    }
 
 
 def test_truncated_video_keeps_what_is_left(tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stat_tf.models import recognizer
+from stat_tf.models import pretrained, recognizer
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden"
 
@@ -19,7 +19,9 @@ def relative_error(actual, expected):
 
 @pytest.fixture(scope="module")
 def imagenet_model():
-    return recognizer.build_recognizer(config((96, 128), 1000), init_from="imagenet")
+    model = recognizer.build_recognizer(config((96, 128), 1000))
+    pretrained.load(model, "imagenet")
+    return model
 
 
 def golden_input():
@@ -45,14 +47,14 @@ def test_a_uint8_clip_passes_the_same_network(imagenet_model):
 
 
 def test_another_number_of_classes_keeps_the_fresh_classifier(imagenet_model):
-    fresh = recognizer.build_recognizer(config((96, 128), 7), seed=5)
-    model = recognizer.build_recognizer(config((96, 128), 7), init_from="imagenet", seed=5)
+    fresh, model = (recognizer.build_recognizer(config((96, 128), 7), seed=5) for _ in range(2))
+    pretrained.load(model, "imagenet")
     np.testing.assert_array_equal(model.classifier.kernel, fresh.classifier.kernel)
     np.testing.assert_array_equal(model.backbone.weights[0], imagenet_model.backbone.weights[0])
 
 
 def test_native_grids_of_a_12x16_frame():
-    model = recognizer.build_recognizer(config((12, 16), 5, native=True), init_from="imagenet")
+    model = recognizer.build_recognizer(config((12, 16), 5, native=True))
     stages, features = model.backbone(tf.zeros([1, 12, 16, 3]))
     assert [tuple(stage.shape[1:]) for stage in stages] == [(6, 8, 24), (3, 4, 40), (2, 2, 112), (1, 1, 320)]
     assert features.shape == (1, 1280)

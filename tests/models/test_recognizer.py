@@ -8,11 +8,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stat_tf import errors
+from stat_tf import attention, errors
 from stat_tf.models import recognizer
 
 K = 2
 CONFIG = recognizer.RecognizerConfig("resnet18", 5, K, 1, (12, 16), (12, 16), native=True, width=0.0625)
+# The deepest takes some seconds to build.
+EVERY_BACKBONE = [
+    pytest.param(name, marks=pytest.mark.slow if name == "r2plus1d_34" else ()) for name in recognizer.BACKBONES
+]
 
 
 def variant(**changes):
@@ -20,12 +24,19 @@ def variant(**changes):
 
 
 def clips(config, batch=3, seed=0):
-    shape = (batch, config.num_segments, config.num_frames, *config.frame_size, 3)
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+    return np.random.default_rng(seed).integers(0, 256, (batch, *config.clip_shape), dtype=np.uint8)
 
 
 def normalized(frames):
     return ((frames / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]).astype(np.float32)
+
+
+def kinetics_normalized(frames):
+    return ((frames / 255 - [0.43216, 0.394666, 0.37645]) / [0.22803, 0.22145, 0.216989]).astype(np.float32)
+
+
+def normalized_flow(quantized):
+    return ((quantized / 255 - 0.5) / 0.226).astype(np.float32)
 
 
 def same_weights(one, other):
@@ -38,7 +49,7 @@ def same_weights(one, other):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"backbone": "resnet19"}, "resnet18, resnet34, efficientnet_lite0, got 'resnet19'"),
+        ({"backbone": "resnet19"}, "resnet18, .*, r2plus1d_34, got 'resnet19'"),
         ({"num_segments": 0}, "num_segments is a whole number from 1, got 0"),
         ({"num_classes": 2.0}, "num_classes"),
         ({"num_frames": True}, "num_frames"),
@@ -51,8 +62,11 @@ def same_weights(one, other):
         ({"width": "wide"}, "width is a number"),
         ({"native": 1}, "native is true or false"),
         ({"dropout": 1.0}, "less than 1"),
-        ({"temporal_fusion": "max"}, "average, gray_stack"),
+        ({"temporal_fusion": "max"}, "average, gray_stack, stack"),
         ({"temporal_fusion": "gray_stack"}, "num_frames is 1"),
+        ({"temporal_fusion": "gray_stack", "num_frames": 3, "stream": "flow"}, "is for the stream rgb; flow has stack"),
+        ({"backbone": "r2plus1d_18", "temporal_fusion": "stack"}, "r2plus1d_18 .* is average, got stack"),
+        ({"stream": "depth"}, "stream is one of rgb, flow, got 'depth'"),
     ],
 )
 def test_bad_configuration_is_refused(changes, match):
@@ -73,13 +87,6 @@ def test_json_with_unknown_or_missing_fields_is_refused():
     del fields["num_classes"], fields["backbone"]
     with pytest.raises(errors.UserError, match="lacks backbone, num_classes"):
         recognizer.RecognizerConfig.from_dict(fields)
-
-
-def test_imagenet_weights_of_a_resnet_are_refused():
-    with pytest.raises(errors.UserError, match="efficientnet_lite0 only, not for resnet18"):
-        recognizer.build_recognizer(CONFIG, init_from="imagenet")
-    with pytest.raises(errors.UserError, match="'kinetics'"):
-        recognizer.build_recognizer(CONFIG, init_from="kinetics")
 
 
 # What it computes.
@@ -145,6 +152,77 @@ def test_gray_stack_puts_the_frames_lumas_into_the_channels():
     np.testing.assert_allclose(result.stages[0], stages[0][:, tf.newaxis], atol=1e-3)
 
 
+def test_flow_is_normalized_as_in_tsn():
+    config = variant(stream="flow")
+    model = recognizer.build_recognizer(config)
+    x = clips(config)
+    assert x.shape[-1] == 2
+    _, features = model.backbone(normalized_flow(x.reshape(-1, 12, 16, 2)))
+    np.testing.assert_allclose(model.activations(x).features, features.numpy().reshape(3, K, -1), atol=1e-4)
+
+
+@pytest.mark.parametrize(("stream", "normalize"), [("rgb", normalized), ("flow", normalized_flow)])
+def test_stack_puts_the_frames_channels_side_by_side(stream, normalize):
+    config = variant(num_frames=4, temporal_fusion="stack", stream=stream)
+    model = recognizer.build_recognizer(config)
+    x = clips(config)
+    result = model.activations(x)
+    frames = normalize(x).reshape(-1, 4, *x.shape[3:])
+    stages, features = model.backbone(np.concatenate([frames[:, t] for t in range(4)], axis=-1))
+    np.testing.assert_allclose(result.features, features.numpy().reshape(3, K, -1), atol=1e-4)
+    np.testing.assert_allclose(result.stages[0], stages[0][:, tf.newaxis], atol=1e-3)
+
+
+@pytest.mark.parametrize(("stream", "normalize"), [("rgb", kinetics_normalized), ("flow", normalized_flow)])
+def test_a_3d_backbone_reads_whole_segments(stream, normalize):
+    config = variant(backbone="r2plus1d_18", num_frames=3, stream=stream)
+    model = recognizer.build_recognizer(config)
+    x = clips(config)
+    result = model.activations(x)
+    stages, features = model.backbone(normalize(x).reshape(-1, *x.shape[2:]))
+    shapes = [(6, 3, 12, 16, 4), (6, 2, 6, 8, 8), (6, 1, 3, 4, 16), (6, 1, 2, 2, 32)]
+    assert [tuple(stage.shape) for stage in result.stages] == shapes
+    np.testing.assert_allclose(result.features, features.numpy().reshape(3, K, -1), atol=1e-4)
+    for actual, expected in zip(result.stages, stages, strict=True):
+        np.testing.assert_allclose(actual, expected, atol=1e-3)
+
+
+def test_3d_frames_are_resized_like_others():
+    config = variant(backbone="r2plus1d_18", num_frames=2, native=False, network_size=(24, 32))
+    model = recognizer.build_recognizer(config)
+    x = clips(config)
+    frames = tf.image.resize(tf.cast(x.reshape(-1, 12, 16, 3), tf.float32), (24, 32)).numpy()
+    _, features = model.backbone(kinetics_normalized(frames).reshape(-1, 2, 24, 32, 3))
+    np.testing.assert_allclose(model.activations(x).features, features.numpy().reshape(3, K, -1), atol=1e-4)
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_attention_transfers_between_3d_networks(native):
+    """To a student on upsampled frames, whose grids are the teacher's, and to a native one with others."""
+    teacher_config = variant(
+        backbone="r2plus1d_18", num_frames=5, native=False, frame_size=(48, 64), network_size=(48, 64)
+    )
+    size = (12, 16) if native else (48, 64)
+    student_config = dataclasses.replace(teacher_config, native=native, frame_size=(12, 16), network_size=size)
+    teacher = recognizer.build_recognizer(teacher_config, seed=1).activations(clips(teacher_config))
+    student = recognizer.build_recognizer(student_config, seed=2)
+    with tf.GradientTape(persistent=True) as tape:
+        result = student.activations(clips(student_config), training=True)
+        sat = attention.sat_distances(result.stages, teacher.stages)
+        tat = attention.tat_distances((result.tam_hidden, result.tam_logits), (teacher.tam_hidden, teacher.tam_logits))
+        loss = tf.reduce_sum(sat) + tf.reduce_sum(tat)
+        loss += tf.reduce_sum(tf.nn.sparse_softmax_cross_entropy_with_logits([0, 1, 2], result.logits))
+    assert sat.shape == (4, 6) and tat.shape == (2, 3)
+    assert np.all((sat.numpy() > 0) & (sat.numpy() <= 2)) and np.all((tat.numpy() > 0) & (tat.numpy() <= 2))
+    backbone_kernels = [v for v in student.backbone.trainable_variables if "kernel" in v.name]
+    for variables, gradients in (
+        (student.trainable_variables, tape.gradient(loss, student.trainable_variables)),
+        (backbone_kernels, tape.gradient(sat, backbone_kernels)),
+    ):
+        for variable, gradient in zip(variables, gradients, strict=True):
+            assert np.all(np.isfinite(gradient)) and np.any(gradient != 0), variable.name
+
+
 def test_frames_are_resized_by_half_pixel_bilinear_interpolation():
     config = variant(native=False, network_size=(24, 32))
     model = recognizer.build_recognizer(config)
@@ -199,20 +277,22 @@ def train_step(model, x, labels):
         variable.assign_sub(0.1 * gradient)
 
 
-@pytest.mark.parametrize("backbone", recognizer.BACKBONES)
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
 def test_frozen_batch_norm_moves_in_the_first_layer_only(backbone):
     width = 1.0 if backbone == "efficientnet_lite0" else 0.0625
     config = variant(backbone=backbone, width=width, frozen_batch_norm=True)
     model = recognizer.build_recognizer(config)
-    norms = [layer for layer in model.backbone.layers if isinstance(layer, tf.keras.layers.BatchNormalization)]
+    norms = [module for module in model.backbone.submodules if isinstance(module, tf.keras.layers.BatchNormalization)]
     before = [layer.get_weights() for layer in norms]
     step = tf.function(train_step)
     step(model, tf.constant(clips(config)), tf.constant([0, 1, 2]))
-    moved = [
-        [not np.array_equal(a, b) for a, b in zip(layer.get_weights(), values)] for layer, values in zip(norms, before)
-    ]
-    assert moved[0] == [True] * 4
-    assert len(moved) >= 20 and not np.any(moved[1:])
+    moved = {
+        layer.name: [not np.array_equal(a, b) for a, b in zip(layer.get_weights(), values)]
+        for layer, values in zip(norms, before)
+    }
+    first = {"efficientnet_lite0": "bn0", "r2plus1d_18": "stem.1", "r2plus1d_34": "stem.1"}.get(backbone, "bn1")
+    assert moved.pop(first) == [True] * 4
+    assert len(moved) >= 19 and not np.any(list(moved.values()))
 
 
 def test_all_batch_norms_move_when_none_is_frozen():
@@ -271,17 +351,23 @@ def test_replicas_drop_different_features_and_share_the_step():
     subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True, timeout=120)
 
 
-def test_mixed_bfloat16_gives_float32_outputs_near_the_full_precision():
-    full = recognizer.build_recognizer(CONFIG).activations(clips(CONFIG))
-    tf.keras.mixed_precision.set_global_policy("mixed_bfloat16")
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+@pytest.mark.parametrize("backbone", EVERY_BACKBONE)
+def test_mixed_precision_gives_float32_outputs_near_the_full_precision(backbone, dtype):
+    width = 1.0 if backbone == "efficientnet_lite0" else 0.0625
+    config = variant(backbone=backbone, width=width, num_frames=2)
+    x = clips(config)
+    full = recognizer.build_recognizer(config).activations(x)
+    tf.keras.mixed_precision.set_global_policy(f"mixed_{dtype.name}")
     try:
-        model = recognizer.build_recognizer(CONFIG)
-        mixed = model.activations(clips(CONFIG))
-        train_step(model, clips(CONFIG), tf.constant([0, 1, 2]))
+        model = recognizer.build_recognizer(config)
+        mixed = model.activations(x)
+        train_step(model, x, tf.constant([0, 1, 2]))
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
-    assert {stage.dtype for stage in mixed.stages} == {tf.bfloat16}
+    assert {stage.dtype for stage in mixed.stages} == {dtype}
     assert {v.dtype for v in model.trainable_variables} == {tf.float32}
+    assert all(np.all(np.isfinite(v)) for v in model.variables)
     for name in ("logits", "features", "tam_hidden", "tam_logits", "temporal_attention"):
         value, expected = getattr(mixed, name), getattr(full, name)
         assert value.dtype == tf.float32

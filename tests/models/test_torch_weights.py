@@ -35,7 +35,30 @@ def test_missing_tensor_is_named(model, state_dict):
 
 def test_left_over_tensor_is_named(model, state_dict):
     state_dict["layer5.0.conv1.weight"] = np.zeros((2, 2, 3, 3))
-    refused(model, state_dict, r"also has layer5\.0\.conv1\.weight")
+    refused(model, state_dict, r"weights\.pth.*also have layer5\.0\.conv1\.weight")
+
+
+def test_missing_and_left_over_tensors_are_named_together(model, state_dict):
+    state_dict["layer1.0.conv.weight"] = state_dict.pop("layer1.0.conv1.weight")
+    refused(model, state_dict, r"lack layer1\.0\.conv1\.weight and also have layer1\.0\.conv\.weight\.")
+
+
+def test_whole_numbers_are_refused(model, state_dict):
+    state_dict["bn1.bias"] = np.zeros(64, np.int8)
+    refused(model, state_dict, r"bn1\.bias.*int8.*floating-point")
+
+
+def test_each_weight_of_nested_layers_is_set():
+    """The golden file has all of R(2+1)D's tensors; each must reach one variable, and each variable be reached."""
+    size = (16, 24)
+    model = recognizer.build_recognizer(recognizer.RecognizerConfig("r2plus1d_18", 400, 1, 2, size, size))
+    state_dict = runpy.run_path(str(GOLDEN / "weights.py"))["state_dict"]("r2plus1d_18")
+    torch_weights.load_state_dict(model, state_dict, source="weights.pth")
+    variables = [*model.backbone.weights, *model.classifier.weights]
+    tensors = [array for key, array in state_dict.items() if not key.endswith("num_batches_tracked")]
+    assert len(variables) == len(tensors)
+    sums = sorted(float(np.sum(variable.numpy(), dtype=np.float64)) for variable in variables)
+    np.testing.assert_allclose(sums, sorted(float(np.sum(array, dtype=np.float64)) for array in tensors), rtol=1e-6)
 
 
 def test_many_missing_tensors_are_counted(model):

@@ -20,10 +20,18 @@ from stat_tf import errors
 from stat_tf.data import dataset, degrade, info, record, video
 from tests import media
 
-PLAIN = degrade.Degradation((12, 16), lens_blur=0, noise=0)
 SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2, num_snippets=3, num_frames=1, frame_stride=1, hr_size=(24, 32), jpeg_quality=95, degradation=PLAIN
+    num_segments=2,
+    num_snippets=3,
+    num_frames=1,
+    frame_stride=1,
+    hr_size=(24, 32),
+    jpeg_quality=95,
+    lr_sizes=((12, 16),),
+    lens_blur=0.0,
+    noise=0.0,
 )
+RGB = {"hr": "", "lr": "LR/"}
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +50,9 @@ def run(videos, output, layout="folders", annotations=None, **changes):
     return build.build(listing, dataclasses.replace(config, **changes), execution)
 
 
-def records_of(output, description, split):
+def records_of(output, description, split, images=RGB):
     paths = [str(output / shard.name) for shard in description.shards[split]]
-    return [record.parse(serialized) for serialized in tf.data.TFRecordDataset(paths)]
+    return [record.parse(serialized, images) for serialized in tf.data.TFRecordDataset(paths)]
 
 
 def test_dataset_holds_every_clip_with_its_frames(folders, tmp_path):
@@ -65,9 +73,9 @@ def test_dataset_holds_every_clip_with_its_frames(folders, tmp_path):
             assert parsed["label"].numpy() == expected
             source = video.read_clip(str(folders / name), num_segments=2, num_snippets=3, num_frames=1, size=(24, 32))
             assert parsed["timestamps"].numpy().tolist() == source.timestamps
-            hr = np.stack([tf.io.decode_jpeg(frame).numpy() for frame in parsed["hr_encoded"]])
+            hr = np.stack([tf.io.decode_jpeg(frame).numpy() for frame in parsed["hr"]])
             assert np.abs(hr.astype(int) - source.frames).mean() < 4  # RGB in RGB's order, not BGR's
-            lr = np.stack([tf.io.decode_png(frame).numpy() for frame in parsed["lr_encoded"]])
+            lr = np.stack([tf.io.decode_png(frame).numpy() for frame in parsed["lr"]])
             means = source.frames.reshape(6, 12, 2, 16, 2, 3).mean((2, 4))
             assert np.abs(lr - means).max() <= 0.5
 
@@ -80,20 +88,21 @@ def test_shards_have_the_checksums_and_sizes_that_are_stated(folders, tmp_path):
 
 
 def test_stored_noise_depends_on_the_clips_name_alone(folders, tmp_path):
-    noisy = dataclasses.replace(SETTINGS, degradation=degrade.Degradation((12, 16), lens_blur=0.25, noise=5.0))
+    noisy = dataclasses.replace(SETTINGS, lens_blur=0.25, noise=5.0)
     first = run(folders, tmp_path / "one", settings=noisy, num_shards=1)
     second = run(folders, tmp_path / "two", settings=noisy, num_shards=3)
     assert first.source_fingerprint == second.source_fingerprint
 
     def frames(output, description):
-        return {p["id"].numpy(): p["lr_encoded"].numpy().tolist() for p in records_of(output, description, "train")}
+        return {p["id"].numpy(): p["lr"].numpy().tolist() for p in records_of(output, description, "train")}
 
     assert frames(tmp_path / "one", first) == frames(tmp_path / "two", second)
     parsed = records_of(tmp_path / "one", first, "test")[0]
     name = parsed["id"].numpy().decode()
     source = video.read_clip(str(folders / name), num_segments=2, num_snippets=3, num_frames=1, size=(24, 32))
-    expected = degrade.degrade(tf.constant(source.frames), noisy.degradation, clips_to_records.noise_seed(name))
-    np.testing.assert_array_equal([tf.io.decode_png(frame) for frame in parsed["lr_encoded"]], expected)
+    camera = degrade.Degradation((12, 16), lens_blur=0.25, noise=5.0)
+    expected = degrade.degrade(tf.constant(source.frames), camera, clips_to_records.noise_seed(name))
+    np.testing.assert_array_equal([tf.io.decode_png(frame) for frame in parsed["lr"]], expected)
 
 
 def test_frames_of_a_snippet_stand_as_far_apart_as_asked(folders, tmp_path):
@@ -423,9 +432,11 @@ def test_stored_lr_frames_and_those_made_from_stored_hr_frames_agree(tmp_path):
     frames = frames.clip(0, 255).astype(np.uint8)
     media.encode_video(tmp_path / "v/train/run/a.mp4", frames, pix_fmt="yuv444p", options={"crf": "4"})
     optics = degrade.Degradation((12, 16), lens_blur=0.25, noise=0)
-    settings = dataclasses.replace(SETTINGS, hr_size=(48, 64), degradation=optics)
+    settings = dataclasses.replace(SETTINGS, hr_size=(48, 64), lens_blur=0.25)
     description = run(tmp_path / "v", tmp_path / "data", settings=settings)
-    read = dataset.evaluation_dataset(str(tmp_path / "data"), description, "train", batch_size=1, crop_size=(48, 64))
+    read = dataset.evaluation_dataset(
+        str(tmp_path / "data"), description, "train", batch_size=1, crop_size=(48, 64), lr_size=(12, 16)
+    )
     (batch,) = read
     made = degrade.degrade(tf.reshape(batch["hr"], [-1, 48, 64, 3]), optics, tf.constant([0, 0]))
     difference = made.numpy().astype(float) - batch["lr"].numpy().reshape(made.shape)

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from pipeline import beam_options, clips_to_records
 from stat_tf import errors
-from stat_tf.data import degrade, info, record, sizes, video
+from stat_tf.data import degrade, flow, info, record, sizes, video
 from tests import media
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -66,6 +66,24 @@ def undisturbed(videos, tmp_path_factory):
     assert "train: 16 clips in 4 files" in out and "rejected: 1 videos" in out
     assert f"python -m stat_tf.train --stage=teacher --data_dir={output}" in out
     return contents(output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["tvl1", "dis"])
+def test_flow_and_several_sizes_are_the_same_bytes_whatever_the_workers(tmp_path, method):
+    frames, _ = media.moving_pattern(14, (1.5, -0.5), size=(24, 32))
+    for number in range(6):
+        split, label = ("test", "train")[number % 3 > 0], ("jump", "run")[number % 2]
+        media.encode_video(tmp_path / "v" / split / label / f"{number}.mp4", frames[number:])
+    for name, mode, workers in (("one", "in_memory", 1), ("three", "multi_processing", 3)):
+        code, out, err = run(
+            *("--layout=folders", f"--videos={tmp_path / 'v'}", f"--output={tmp_path / name}", *FRAMES),
+            *("--lr_size=6x8", "--num_frames=2", "--streams=rgb,flow", f"--flow_method={method}"),
+            *(f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"),
+        )
+        assert (code, err) == (0, "") and f"optical flow ({method}, up to 20 HR pixels)" in out
+    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+    assert info.load(str(tmp_path / "one")).lr_sizes == ((12, 16), (6, 8))
 
 
 @pytest.mark.slow
@@ -131,6 +149,10 @@ def test_killed_build_leaves_no_dataset_and_a_rerun_is_undisturbed(videos, undis
         (["--direct_num_workers=two"], "--direct_num_workers: invalid int value: 'two'"),
         (["-h"], "Unknown option -h"),
         (["--hr_size=96x96"], "different aspect ratios"),
+        (["--lr_size=12x16", "--lr_size=6x8", "--lr_size=12x16"], "--lr_size=12x16 is given twice"),
+        (["--lr_size=12x16", "--lr_size=6x16"], "--lr_size=6x16 have different aspect ratios"),
+        (["--flow_method=tvl1"], "--flow_method has no meaning without optical flow: give --streams=rgb,flow too"),
+        (["--flow_bound=20"], "--flow_bound has no meaning without optical flow"),
         (["--split=2"], "--split has no meaning for --layout=folders"),
         (["--annotations=x"], "--layout=folders takes no --annotations"),
         (["--layout=ucf101"], "--layout=ucf101 needs --annotations"),
@@ -162,33 +184,40 @@ def test_every_flag_reaches_the_dataset(tmp_path):
     (output / "dataset.json").write_text("the old one")
     code, out, err = run(
         *("--layout=ucf101", f"--videos={tmp_path / 'v'}", f"--annotations={lists}", "--split=2"),
-        *(f"--output={output}", "--overwrite", "--hr_size=36x48", "--lr_size=6x8"),
+        *(f"--output={output}", "--overwrite", "--hr_size=36x48", "--lr_size=6x8", "--lr_size=9x12"),
         *("--num_segments=3", "--num_snippets=4", "--num_frames=2", "--frame_stride=5"),
         *("--lens_blur=0.75", "--noise=3.5", "--jpeg_quality=37", "--num_shards=2"),
-        *("--max_rejected=0.25", "--duplicates=warn"),
+        *("--max_rejected=0.25", "--duplicates=warn", "--streams=rgb,flow", "--flow_method=dis", "--flow_bound=8"),
     )
     assert (code, err) == (0, "")
     assert f"--data_dir={shlex.quote(str(output))} " in out
     description = info.load(str(output))
-    assert (description.hr_size, description.lr_size) == ((36, 48), (6, 8))
+    assert (description.hr_size, description.lr_sizes) == ((36, 48), ((6, 8), (9, 12)))
     assert (description.num_segments, description.num_snippets) == (3, 4)
     assert (description.num_frames, description.frame_stride) == (2, 5)
     assert (description.lens_blur, description.noise) == (0.75, 3.5)
     assert {split: len(shards) for split, shards in description.shards.items()} == {"train": 2, "test": 2}
+    assert description.flow == info.FlowInfo("dis", 8.0)
+    assert "HR frames of 36x48, LR frames of 6x8, 9x12" in out and "optical flow (dis, up to 8 HR pixels)" in out
     assert any("Files of the same content" in warning for warning in description.warnings)
     (serialized,) = tf.data.TFRecordDataset([str(output / shard.name) for shard in description.shards["test"]])
-    clip = record.parse(serialized)
+    clip = record.parse(serialized, {"hr": "", "lr": "LR/", "larger": "LR/9x12/", "flow": "FORWARD_FLOW/"})
     assert np.diff(clip["timestamps"].numpy().reshape(3, 4, 2)).tolist() == [[[200000]] * 4] * 3
     source = video.read_clip(
         str(tmp_path / "v" / "jump" / "v_jump_g01_c01.avi"),
         **{"num_segments": 3, "num_snippets": 4, "num_frames": 2, "frame_stride": 5, "size": (36, 48)},
+        with_motion=True,
     )
     parameters = (cv2.IMWRITE_JPEG_QUALITY, 37, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
     encoded = cv2.imencode(".jpg", source.frames[0][..., ::-1], parameters)[1].tobytes()
-    assert clip["hr_encoded"].numpy()[0] == encoded
+    assert clip["hr"].numpy()[0] == encoded
     seed = clips_to_records.noise_seed(clip["id"].numpy().decode())
-    expected = degrade.degrade(source.frames, degrade.Degradation((6, 8), 0.75, 3.5), seed)
-    np.testing.assert_array_equal([tf.io.decode_png(frame) for frame in clip["lr_encoded"]], expected)
+    for name, size in (("lr", (6, 8)), ("larger", (9, 12))):
+        expected = degrade.degrade(source.frames, degrade.Degradation(size, 0.75, 3.5), seed)
+        np.testing.assert_array_equal([tf.io.decode_png(frame) for frame in clip[name]], expected)
+    fields = flow.snippet_flow(flow.FlowEstimator("dis"), source.pictures, source.indices, source.count)
+    stored = np.stack([tf.io.decode_png(field).numpy() for field in clip["flow"]])
+    np.testing.assert_array_equal(stored[..., :2], flow.quantize(fields, 8.0))
 
 
 def test_help_needs_neither_tensorflow_nor_beam():
@@ -223,8 +252,10 @@ def test_malformed_size_is_named(text):
 
 
 def test_sizes_agree_in_aspect_within_two_percent():
-    assert sizes.parse_pair("112x149", "12x16") == ((112, 149), (12, 16))
+    assert sizes.parse_hr_and_lr("112x149", ["12x16", "6x8"]) == ((112, 149), ((12, 16), (6, 8)))
     with pytest.raises(errors.UserError, match="aspect"):
-        sizes.parse_pair("112x145", "12x16")
+        sizes.parse_hr_and_lr("112x145", ["12x16"])
     with pytest.raises(errors.UserError, match="larger"):
-        sizes.parse_pair("12x16", "24x32")
+        sizes.parse_hr_and_lr("12x16", ["12x16", "24x32"])
+    with pytest.raises(errors.UserError, match="given twice"):
+        sizes.parse_hr_and_lr("96x128", ["12x16", "12x16"])

@@ -135,5 +135,6 @@ def test_initial_weights_come_from_the_run_named(data, tmp_path):
     first, _ = checkpoints.load_recognizer(str(tmp_path / "first"))
     second = runs.make_config(data, init_run=str(tmp_path / "first"), seed=6, epochs=config.epochs)
     student = loop.build(second, info_lib.load(str(data))).student
+    loop.set_initial_weights(student, second)
     for ours, theirs in zip(student.variables, first.variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.name)

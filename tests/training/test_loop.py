@@ -114,11 +114,12 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
         "seed": 11,
         "start_epoch": 4,
         "num_epochs": 6,
+        "stream": "rgb",
         "views": ("hr", "lr"),
     }
     args, rest = calls["evaluation_dataset"]
     assert args == (str(root / "data"), info, "held_out")
-    assert rest == {"batch_size": 3, "crop_size": (18, 24), "views": ("lr",)}
+    assert rest == {"batch_size": 3, "crop_size": (18, 24), "lr_size": (12, 16), "stream": "rgb", "views": ("lr",)}
 
 
 def test_failed_build_leaves_no_run_directory(root, config, tmp_path):

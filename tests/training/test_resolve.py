@@ -7,6 +7,8 @@ import pytest
 
 from stat_tf import errors
 from stat_tf.data import info as info_lib
+from stat_tf.models import pretrained
+from stat_tf.models import recognizer as recognizer_lib
 from stat_tf.training import resolve
 from stat_tf.weighting import LossWeights
 from tests import datasets, runs
@@ -26,7 +28,7 @@ def root(tmp_path_factory):
     datasets.write_dataset(root / "data")
     datasets.write_dataset(root / "other classes", classes=("jump", "sit"))
     datasets.write_dataset(root / "three segments", num_segments=3)
-    datasets.write_dataset(root / "small", lr_size=(6, 8))
+    datasets.write_dataset(root / "small", lr_sizes=((6, 8),))
     for name, data, changes in (
         ("teacher", "data", {"stage": "teacher"}),
         ("teacher of other classes", "other classes", {"stage": "teacher"}),
@@ -86,6 +88,39 @@ def test_pretrained_weights_freeze_batch_norm(root):
     assert thawed.init_from == "imagenet" and not thawed.recognizer.frozen_batch_norm
     scratch = make(root)
     assert scratch.init_from == "none" and not scratch.recognizer.frozen_batch_norm
+
+
+def test_weights_from_a_file_freeze_batch_norm_and_are_recorded_by_their_digest(root, tmp_path):
+    source = recognizer_lib.RecognizerConfig("resnet18", 7, 1, 1, (8, 8), (8, 8))
+    path = tmp_path / "weights.safetensors"
+    pretrained.save(recognizer_lib.build_recognizer(source), str(path), "resnet18.pth")
+    config = make(root, init_from=str(path), width=1.0)
+    assert config.init_from == str(path) and config.recognizer.frozen_batch_norm
+    assert config.init_digest == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(errors.UserError, match="exclude each other"):
+        make(root, init_from=str(path), init_run="student")
+    with pytest.raises(errors.UserError, match="resnet18"):
+        make(root, init_from=str(path), width=1.0, backbone="resnet34")
+
+
+def test_flow_runs_record_what_their_flow_is(root, tmp_path):
+    datasets.write_dataset(tmp_path / "data", lr_sizes=((12, 16), (6, 8)), flow=info_lib.FlowInfo("dis", 10.0))
+    config = runs.make_config(tmp_path / "data", stream="flow", color_jitter=0.0, lr_size="6x8")
+    assert (config.stream, config.flow_method, config.flow_bound) == ("flow", "dis", 10.0)
+    assert config.recognizer.stream == "flow" and config.recognizer.frame_size == config.lr_size == (6, 8)
+    rgb = runs.make_config(tmp_path / "data")
+    assert (rgb.stream, rgb.flow_method, rgb.flow_bound) == ("rgb", "", 0.0)
+    assert rgb.lr_size == (12, 16)
+    with pytest.raises(errors.UserError, match="gray_stack"):
+        runs.make_config(tmp_path / "data", stream="flow", color_jitter=0.0, temporal_fusion="gray_stack")
+    finish(tmp_path / "rgb teacher", runs.make_config(tmp_path / "data", stage="teacher"))
+    with pytest.raises(errors.UserError, match="stream=rgb, not flow"):
+        teacher = str(tmp_path / "rgb teacher")
+        runs.make_config(tmp_path / "data", stage="stat", teacher_run=teacher, stream="flow", color_jitter=0.0)
+    finish(tmp_path / "flow teacher", dataclasses.replace(config, stage="teacher", flow_bound=20.0))
+    with pytest.raises(errors.UserError, match="flow_bound=20.0, those of .* have flow_bound=10.0"):
+        teacher = str(tmp_path / "flow teacher")
+        runs.make_config(tmp_path / "data", stage="stat", teacher_run=teacher, stream="flow", color_jitter=0.0)
 
 
 def test_stat_stage_takes_its_start_from_the_student(root):
@@ -167,7 +202,14 @@ STAT = {"stage": "stat", "teacher_run": "teacher"}
         ({"stage": "stat", "teacher_run": "unfinished teacher"}, "teacher is not finished: 1 of its 2 epochs"),
         ({"init_run": "unfinished student"}, "student is not finished: 1 of its 2 epochs"),
         ({"init_run": "unstarted student"}, "student is not finished: 0 of its 2 epochs"),
-        ({"init_from": "imagenet"}, "--init_from=imagenet needs --backbone=efficientnet_lite0"),
+        ({"init_from": "imagenet"}, "ImageNet weights for efficientnet_lite0 only, not for resnet18"),
+        ({"init_from": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"stream": "flow", "color_jitter": 0.0}, "holds no optical flow"),
+        ({"stream": "flow"}, "--color_jitter changes colours, of which optical flow has none"),
+        ({"backbone": "r2plus1d_18", "temporal_fusion": "stack"}, "temporal_fusion"),
+        ({"recompute_grad": True}, r"--recompute_grad is for the R\(2\+1\)D backbones, not for resnet18"),
+        ({"accumulation_steps": 5}, "--accumulation_steps=5 cuts --batch_size=4 into parts of less than one clip"),
+        ({"accumulation_steps": 0}, "--accumulation_steps must be above 0"),
         ({"crop_size": "12x12"}, "--crop_size=12x12 is smaller than the LR frames of 12x16"),
         ({"crop_size": "8x32"}, "--crop_size=8x32 is smaller than the LR frames of 12x16"),
         ({"stage": "stat", "teacher_run": "student"}, "is a run of stage student"),

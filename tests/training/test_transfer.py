@@ -132,8 +132,9 @@ def logged_precisions(logits, labels):
     """What the model logs as prec@1 and prec@5 of one batch of logits."""
     model = TransferModel(recognizer(LR, seed=1), weights=LossWeights(1, 0, 0))
     batch = {"label": tf.constant(labels, tf.int64)}
-    logs = model._update_metrics({}, tf.constant(logits, tf.float32), batch)
-    return float(logs["prec@1"]), float(logs["prec@5"])
+    model._update_metrics({}, tf.constant(logits, tf.float32), batch)
+    precisions = {mean.name: float(mean.result()) for mean in model.metrics}
+    return precisions["prec@1"], precisions["prec@5"]
 
 
 def test_ties_count_as_in_the_evaluation():
@@ -241,6 +242,65 @@ def test_metrics_count_clips_and_not_batches():
     assert logs["ce"] == pytest.approx(ce.mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_parts_of_a_batch_add_up_to_the_whole(parts):
+    """Batches of 7 and 4 in parts of unequal sizes: the same losses and the same weights."""
+    logs, variables = [], []
+    for steps in (1, parts):
+        model = make_model(accumulation_steps=steps, rate=0.1)
+        runs.freeze_batch_norm(model)
+        logs.append(fit(model, batches(7, 4)))
+        variables.append(model.student.trainable_variables)
+    assert logs[0] == pytest.approx(logs[1], abs=1e-5)
+    for one, other in zip(*variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6, err_msg=one.name)
+
+
+def test_each_part_of_a_batch_is_normalised_by_itself_and_counted():
+    """Two parts move the running statistics as two steps with those clips and no learning would."""
+    [batch] = batches(4)
+    moved = []
+    for steps, data in ((2, [batch]), (1, [{name: v[i : i + 2] for name, v in batch.items()} for i in (0, 2)])):
+        model = make_model(accumulation_steps=steps, rate=0.0)
+        fit(model, data)
+        moved.append([variable.numpy() for variable in model.student.non_trainable_variables])
+    for one, other in zip(*moved, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+class Recorded(TransferModel):
+    """Keeps the loss scale after each step."""
+
+    def train_step(self, batch):
+        logs = super().train_step(batch)
+        return logs | {"loss_scale": self.optimizer.loss_scale}
+
+
+def test_loss_scale_cancels_out():
+    """A scale of 2**15 in float32: the same update as without."""
+    variables = []
+    for wrap in (tf.keras.mixed_precision.LossScaleOptimizer, lambda optimizer: optimizer):
+        model = make_model(rate=0.1)
+        model.compile(optimizer=wrap(tf.keras.optimizers.SGD(0.1, global_clipnorm=1.0, jit_compile=False)))
+        logs = fit(model, batches(3, 2))
+        variables.append(model.student.trainable_variables)
+    assert logs["loss"] < 10  # the scale shows in no metric
+    for one, other in zip(*variables, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6, err_msg=one.name)
+
+
+def test_an_overflowing_scale_skips_the_update_and_is_halved():
+    model = make_model(kind=Recorded)
+    optimizer = tf.keras.optimizers.SGD(0.1, jit_compile=False)
+    model.compile(optimizer=tf.keras.mixed_precision.LossScaleOptimizer(optimizer, initial_scale=2.0**127))
+    before = [variable.numpy() for variable in model.student.trainable_variables]
+    logs = fit(model, batches(3))
+    assert logs["loss_scale"] == 2.0**126
+    assert int(model.optimizer.iterations) == 1  # the schedule goes on
+    for variable, value in zip(model.student.trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
 _ONE_AND_TWO_DEVICES = """
 import sys
 import tensorflow as tf
@@ -259,25 +319,29 @@ loop.build = without_batch_statistics
 data, teacher, output = sys.argv[1:]
 assert loop.make_strategy("mirrored").num_replicas_in_sync == 2
 for strategy in ("one_device", "mirrored"):
-    runs.train(data, f"{output}/{strategy}", stage="stat", teacher_run=teacher, strategy=strategy, dropout=0.0,
-               clip_norm=0.5, epochs=3)
+    for parts in (1, 2):
+        runs.train(data, f"{output}/{strategy}-{parts}", stage="stat", teacher_run=teacher, strategy=strategy,
+                   dropout=0.0, clip_norm=0.5, epochs=3, accumulation_steps=parts)
+# Randomness, too, advances within an accumulated batch on each replica.
+runs.train(data, f"{output}/dropout", strategy="mirrored", dropout=0.5, epochs=1, accumulation_steps=2)
 """
 
 
 @pytest.mark.slow
 def test_two_replicas_train_as_one_device_does(tmp_path):
-    """Epochs of 4 + 4 + 1 clips: the last batch leaves one replica without any."""
+    """Epochs of 4 + 4 + 1 clips, whole or in parts: the last batch leaves one replica without any."""
     datasets.write_dataset(tmp_path / "data", clips={"train": 9, "test": 5})
     runs.untrained(tmp_path / "data", tmp_path / "teacher", stage="teacher", student_input="upsample")
     arguments = [str(tmp_path / "data"), str(tmp_path / "teacher"), str(tmp_path)]
     command = [sys.executable, "-c", _ONE_AND_TWO_DEVICES, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    one, two = (
+    one, *others = (
         [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
-        for name in ("one_device", "mirrored")
+        for name in ("one_device-1", "one_device-2", "mirrored-1", "mirrored-2")
     )
     assert [epoch["step"] for epoch in one] == [3, 6, 9]
-    for ours, theirs in zip(one, two, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
+    for other in others:
+        for ours, theirs in zip(one, other, strict=True):
+            assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
     assert len({round(epoch["loss"], 6) for epoch in one}) == 3
