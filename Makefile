@@ -5,6 +5,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 RUN := $(VENV)/bin/python
 DEMO_DIR ?= demo
+# A test is a process of one core or so; each takes a gigabyte.
+PYTEST := $(RUN) -m pytest --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .PHONY: help demo demo-short test test-fast lint format lock clean
 
@@ -29,10 +31,10 @@ demo-short: $(VENV)/installed
 	$(RUN) -m pipeline.demo --output=$(DEMO_DIR)-short --short
 
 test: lint
-	$(RUN) -m pytest
+	$(PYTEST)
 
 test-fast: $(VENV)/installed
-	$(RUN) -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 lint: $(VENV)/installed
 	$(RUN) -m ruff check .

@@ -39,7 +39,7 @@ setuptools.setup(
         "gcp": ["apache-beam[gcp]>=2.60"],
         # TensorFlow's s3://, az:// and hdfs:// paths.
         "remote": ["tensorflow-io==0.36.0"],
-        "dev": ["pytest>=8", "pytest-timeout>=2.3", "ruff>=0.6"],
+        "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "ruff>=0.6"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
