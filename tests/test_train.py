@@ -96,9 +96,9 @@ def start(log, *flags):
     return subprocess.Popen(command(*flags), stdout=log, stderr=log, env=ENVIRONMENT)
 
 
-# Each stage's flags, and the file at whose sight it is killed: amid an epoch's steps, or a checkpoint's writing.
+# Each stage's flags (the teacher's bring a loss scale, which has to be resumed too), and the file at whose sight it is killed: amid an epoch's steps, or a checkpoint's writing.
 STAGES = {
-    "teacher": [],
+    "teacher": ["--precision=float16", "--accumulation_steps=2"],
     "student": [],
     "stat": ["--epochs=3", "--weights=rolling", "--rolling_period=1"],
 }

@@ -56,7 +56,9 @@ def _blur_and_average(frames: tf.Tensor, sigma: float, lr_height: int) -> tf.Ten
 
         # Three standard deviations either side hold 99.7% of the kernel; a reflection needs less than a frame.
         side = min(2 * max(1, math.ceil(3 * sigma)) + 1, 2 * int(frames.shape[1]) - 1)
-        frames = tfa_image.gaussian_filter2d(frames, filter_shape=(side, 1), sigma=(sigma, 1.0), padding="REFLECT")
+        # Once a size: tracing a graph for it would only bring TensorFlow's warnings about retracing.
+        blur = tfa_image.gaussian_filter2d.python_function
+        frames = blur(frames, filter_shape=(side, 1), sigma=(sigma, 1.0), padding="REFLECT")
     return tf.image.resize(frames, (lr_height, frames.shape[2]), method=tf.image.ResizeMethod.AREA)
 
 
