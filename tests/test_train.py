@@ -96,7 +96,8 @@ def start(log, *flags):
     return subprocess.Popen(command(*flags), stdout=log, stderr=log, env=ENVIRONMENT)
 
 
-# Each stage's flags (the teacher's bring a loss scale, which has to be resumed too), and the file at whose sight it is killed: amid an epoch's steps, or a checkpoint's writing.
+# Each stage's flags (the teacher's bring a loss scale, which has to be resumed too), and the file at whose
+# sight it is killed: amid an epoch's steps, or a checkpoint's writing.
 STAGES = {
     "teacher": ["--precision=float16", "--accumulation_steps=2"],
     "student": [],

@@ -213,6 +213,7 @@ def _serialized(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> b
 def _write(path: str, data: bytes) -> None:
     aside = f"{path}.tmp"
     try:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         with open(aside, "wb") as file:
             file.write(data)
         os.replace(aside, path)

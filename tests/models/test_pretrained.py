@@ -213,13 +213,19 @@ def test_weights_of_another_network_are_refused_by_load_and_check(path, options,
         pretrained.load(model, str(path))
 
 
-@pytest.mark.parametrize("place", ["missing/mine.safetensors", "taken.safetensors"])
+@pytest.mark.parametrize("place", ["file/mine.safetensors", "taken.safetensors"])
 def test_an_unwritable_output_leaves_nothing_behind(original, tmp_path, place):
     (tmp_path / "taken.safetensors").mkdir()
+    (tmp_path / "file").touch()
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(errors.UserError, match=rf"Cannot write the weights \S+{place}"):
         pretrained.save(original, str(tmp_path / place), "source")
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_the_outputs_folder_is_made(original, tmp_path):
+    pretrained.save(original, str(tmp_path / "weights" / "mine.safetensors"), "source")
+    assert pretrained.is_weight_file(str(tmp_path / "weights" / "mine.safetensors"))
 
 
 def test_a_full_disk_leaves_the_file_of_before(original, tmp_path):
