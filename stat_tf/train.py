@@ -1,9 +1,11 @@
-r"""Trains a teacher, a student, or a student with a teacher's attention.
+r"""Trains a teacher, a student, or a student with a teacher's attention (with labels or, unsupervised, without).
 
     python -m stat_tf.train --stage=teacher --data_dir=DATA --run_dir=RUNS/teacher
     python -m stat_tf.train --stage=student --data_dir=DATA --run_dir=RUNS/student
     python -m stat_tf.train --stage=stat --data_dir=DATA --run_dir=RUNS/stat \
         --teacher_run=RUNS/teacher --init_run=RUNS/student
+
+Stage unsupervised, SAT and TAT alone on unlabelled clips, may come before stage stat, whose --init_run it then is.
 
 Run it again to resume: a run goes on from its last complete epoch and ends as if it had never
 been stopped. Settings can be kept in a file, one flag a line, given by --flagfile; the paper's
@@ -15,10 +17,12 @@ from absl import flags
 from stat_tf import command
 
 _SETTINGS = (
-    flags.DEFINE_enum("stage", None, ["teacher", "student", "stat"], "What to train.", required=True),
+    flags.DEFINE_enum("stage", None, ["teacher", "student", "unsupervised", "stat"], "What to train.", required=True),
     flags.DEFINE_string("data_dir", None, "Dataset directory, from python -m pipeline.build_dataset.", required=True),
-    flags.DEFINE_string("teacher_run", "", "Stage stat: run directory of the teacher."),
-    flags.DEFINE_string("init_run", "", "Run directory whose best weights to start from; stage stat: the student's."),
+    flags.DEFINE_string("teacher_run", "", "Stages stat and unsupervised: run directory of the teacher."),
+    flags.DEFINE_string(
+        "init_run", "", "Run directory whose best weights to start from; stages stat and unsupervised: the student's."
+    ),
     flags.DEFINE_bool(
         "allow_other_data",
         False,
@@ -68,15 +72,39 @@ _SETTINGS = (
     flags.DEFINE_string("scales", "1,0.875,0.75", "Crop sides to draw from, as fractions of the frame."),
     flags.DEFINE_bool("flip", True, "Mirror half of the clips."),
     flags.DEFINE_float("color_jitter", 0.0, "Largest relative change of brightness, contrast, saturation.", 0, 1),
-    # The losses (equation 4, Table 1).
-    flags.DEFINE_enum("weights", "fixed", ["fixed", "rolling"], "Stage stat: loss weights over the epochs."),
-    flags.DEFINE_string("overall_weights", "1/3,1/3,1/3", "Stage stat: weights of CE, SAT, TAT."),
-    flags.DEFINE_string("sat_weights", None, "Stage stat: fixed weights of the stages. Default: 1/4 each."),
     flags.DEFINE_string(
-        "tat_weights", None, "Stage stat: fixed weights of the TAM's hidden and last layer. Default: 1/2 each."
+        "train_splits",
+        None,
+        "Stages stat and unsupervised: splits to train on, train,unlabeled or one of them; a clip of unlabeled has no "
+        "cross-entropy. Default: unlabeled in stage unsupervised, which reads no label of either, else train.",
+    ),
+    flags.DEFINE_float(
+        "mixup", 0.0, "Blend each clip with another, HR and LR alike, by shares drawn from Beta(mixup, mixup); 0: no."
+    ),
+    # The losses (equation 4, Table 1); those of transfer are of stages stat and unsupervised.
+    flags.DEFINE_enum("weights", "fixed", ["fixed", "rolling"], "Transfer: loss weights over the epochs."),
+    flags.DEFINE_string(
+        "overall_weights",
+        None,
+        "Transfer: weights of CE, SAT, TAT. Default: 1/3,1/3,1/3; in stage unsupervised 0,1/2,1/2.",
+    ),
+    flags.DEFINE_string("sat_weights", None, "Transfer: fixed weights of the stages. Default: 1/4 each."),
+    flags.DEFINE_string(
+        "tat_weights", None, "Transfer: fixed weights of the TAM's hidden and last layer. Default: 1/2 each."
     ),
     flags.DEFINE_integer("rolling_period", 10, "Epochs a turn of the rolling weights.", 1),
-    flags.DEFINE_enum("distance", "l2", ["l2", "squared"], "Stage stat: equations 2 and 3 as printed, or squared."),
+    flags.DEFINE_enum("distance", "l2", ["l2", "squared"], "Transfer: equations 2 and 3 as printed, or squared."),
+    flags.DEFINE_float(
+        "soft_label_weight", 0.0, "Transfer: weight of the teacher's soft labels beside equation 4; 0: none."
+    ),
+    flags.DEFINE_float("temperature", 3.0, "Transfer: of the soft labels."),
+    flags.DEFINE_bool(
+        "confidence_weighting",
+        False,
+        "Transfer: a clip's SAT, TAT and soft labels count as much as the probability that the teacher gives its "
+        "label, or, where it has none, its likeliest class.",
+    ),
+    flags.DEFINE_float("label_smoothing", 0.0, "Share of the cross-entropy's target spread over all classes.", 0, 1),
     # Optimisation.
     flags.DEFINE_integer("epochs", 50, "Epochs in all.", 1),
     flags.DEFINE_integer("batch_size", 256, "Clips a step, over all devices together.", 1),

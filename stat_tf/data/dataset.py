@@ -16,6 +16,7 @@ import tensorflow as tf
 from stat_tf import errors
 from stat_tf.data import augment, degrade, record, sizes
 from stat_tf.data import info as info_lib
+from stat_tf.data import mixup as mixup_lib
 from stat_tf.streams import CHANNELS
 
 VIEWS = ("hr", "lr")
@@ -23,9 +24,9 @@ VIEWS = ("hr", "lr")
 _SHUFFLE_BYTES = 512 * 2**20
 
 
-def steps_per_epoch(info: info_lib.DatasetInfo, split: str, batch_size: int) -> int:
-    """Batches in an epoch; the last, smaller one counts too."""
-    return math.ceil(info.num_clips(split) / batch_size)
+def steps_per_epoch(info: info_lib.DatasetInfo, splits: Sequence[str], batch_size: int) -> int:
+    """Batches in an epoch of one split or several; the last, smaller one counts too."""
+    return math.ceil(info.num_clips(*splits) / batch_size)
 
 
 def check(
@@ -37,6 +38,7 @@ def check(
     num_frames: int,
     lr_size: Sequence[int],
     stream: str = "rgb",
+    labeled: bool = True,
 ) -> None:
     """Checks, before anything trains, that a dataset is whole and fits what is asked of it.
 
@@ -48,6 +50,7 @@ def check(
       num_frames: T asked for.
       lr_size: (height, width) of the LR frames asked for.
       stream: One of `streams.STREAMS`.
+      labeled: Whether every clip needs a label.
 
     Raises:
       UserError: What does not fit, and how to mend it.
@@ -55,10 +58,10 @@ def check(
     if not info.num_clips(split):
         present = ", ".join(name for name in info.shards if info.num_clips(name)) or "none"
         raise errors.UserError(f"{data_dir} has no clips in split {split!r}; its splits: {present}.")
-    if unlabeled := info.counts[split].get("", 0):
+    if labeled and (unlabeled := info.counts[split].get("", 0)):
         raise errors.UserError(
-            f"Split {split!r} of {data_dir} has {unlabeled} clips without a label: "
-            "training and evaluation need labels, so build it with unlabelled clips in split unlabeled."
+            f"Split {split!r} of {data_dir} has {unlabeled} clips without a label, which this needs: "
+            "build it with unlabelled clips in split unlabeled, and use that in stages unsupervised and stat alone."
         )
     for name, asked, stored in (
         ("--num_segments", num_segments, info.num_segments),
@@ -125,13 +128,17 @@ def explain_read_errors(data_dir: str, info: info_lib.DatasetInfo) -> Iterator[N
         ) from error
 
 
-def _shard_paths(data_dir: str, info: info_lib.DatasetInfo, split: str) -> list[str]:
-    return [os.path.join(data_dir, shard.name) for shard in info.shards[split]]
+def _shards(info: info_lib.DatasetInfo, splits: Sequence[str]) -> list[info_lib.Shard]:
+    return [shard for split in splits for shard in info.shards[split]]
 
 
-def _shuffle_buffer(info: info_lib.DatasetInfo, split: str) -> int:
-    num_clips = info.num_clips(split)
-    clip_bytes = sum(shard.num_bytes for shard in info.shards[split]) / num_clips
+def _shard_paths(data_dir: str, info: info_lib.DatasetInfo, splits: Sequence[str]) -> list[str]:
+    return [os.path.join(data_dir, shard.name) for shard in _shards(info, splits)]
+
+
+def _shuffle_buffer(info: info_lib.DatasetInfo, splits: Sequence[str]) -> int:
+    num_clips = info.num_clips(*splits)
+    clip_bytes = sum(shard.num_bytes for shard in _shards(info, splits)) / num_clips
     return int(min(num_clips, max(1, _SHUFFLE_BYTES // clip_bytes)))
 
 
@@ -179,7 +186,7 @@ def _to_clip(frames: tf.Tensor, info: info_lib.DatasetInfo) -> tf.Tensor:
 def training_dataset(
     data_dir: str,
     info: info_lib.DatasetInfo,
-    split: str = "train",
+    splits: Sequence[str] = ("train",),
     *,
     batch_size: int,
     augmentation: augment.Augmentation,
@@ -189,13 +196,15 @@ def training_dataset(
     num_epochs: int = 1,
     stream: str = "rgb",
     views: Sequence[str] = VIEWS,
+    labeled: bool = True,
+    mixup: float = 0.0,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of epochs `start_epoch` to `num_epochs - 1`, one after another.
 
     Args:
       data_dir: The dataset directory.
       info: Its description.
-      split: Which split to read.
+      splits: Which splits to read, mixed with one another.
       batch_size: Clips a batch, over all replicas; an epoch's last batch may be smaller.
       augmentation: How HR frames are cropped, moved, mirrored and recoloured.
       degradation: How the LR frames are made from them; of flow, only the LR size counts.
@@ -204,10 +213,13 @@ def training_dataset(
       num_epochs: The epoch before which to stop.
       stream: One of `streams.STREAMS`. LR flow is the stored one, cropped and mirrored as the HR flow is.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not computed.
+      labeled: Whether to read labels; if not, every clip is as one without.
+      mixup: Alpha of `mixup.mix`; 0 for clips as they are.
 
     Returns:
       Batches of `id` (string [B]), `label` (int64 [B], `record.UNLABELED` where there is none),
-      `hr` (uint8 [B, K, T, *crop_size, C]) and `lr` (uint8 [B, K, T, *lr_size, C]), C = 3, or 2 for flow.
+      `hr` (uint8 [B, K, T, *crop_size, C]) and `lr` (uint8 [B, K, T, *lr_size, C]), C = 3, or 2 for flow;
+      with `mixup` also what `mixup.mix` adds.
     """
     prefixes = _image_prefixes(info, stream, degradation.lr_size)
     view_sizes = {"hr": augmentation.crop_size, "lr": degradation.lr_size}
@@ -239,17 +251,27 @@ def training_dataset(
         snippet_seed, view_seed, noise_seed = tf.unstack(tf.random.split(clip_seed, 3))
         snippets = tf.random.stateless_uniform([info.num_segments], snippet_seed, 0, info.num_snippets, tf.int32)
         made = make_views(clip, snippets, view_seed, noise_seed)
-        return {"id": clip["id"], "label": clip["label"]} | {view: _to_clip(made[view], info) for view in views}
+        label = clip["label"] if labeled else tf.constant(record.UNLABELED, tf.int64)
+        return {"id": clip["id"], "label": label} | {view: _to_clip(made[view], info) for view in views}
 
-    paths = tf.constant(_shard_paths(data_dir, info, split))
+    def blend(epoch, number, batch):
+        batch_seed = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 1], tf.int64), epoch), number)
+        return mixup_lib.mix(batch, mixup, batch_seed)
+
+    paths = tf.constant(_shard_paths(data_dir, info, splits))
 
     def one_epoch(epoch):
         order_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         files = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(paths, order_seed))
         clips = files.interleave(tf.data.TFRecordDataset, cycle_length=min(16, paths.shape[0]))
-        clips = clips.shuffle(_shuffle_buffer(info, split), seed=epoch + 1000003 * seed, reshuffle_each_iteration=False)
+        clips = clips.shuffle(
+            _shuffle_buffer(info, splits), seed=epoch + 1000003 * seed, reshuffle_each_iteration=False
+        )
         clips = clips.enumerate().map(lambda position, clip: load(epoch, position, clip), tf.data.AUTOTUNE)
-        return clips.batch(batch_size)
+        batches = clips.batch(batch_size)
+        if not mixup:
+            return batches
+        return batches.enumerate().map(lambda number, batch: blend(epoch, number, batch), tf.data.AUTOTUNE)
 
     return _finish(tf.data.Dataset.range(start_epoch, num_epochs).flat_map(one_epoch))
 
@@ -301,7 +323,7 @@ def evaluation_dataset(
         clip = record.parse(serialized, {view: prefixes[view] for view in views})
         return {"id": clip["id"], "label": clip["label"]} | {view: images(clip[view], view) for view in views}
 
-    clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, split))
+    clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, (split,)))
     return _finish(clips.map(load, tf.data.AUTOTUNE).batch(batch_size))
 
 

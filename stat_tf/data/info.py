@@ -78,9 +78,9 @@ class DatasetInfo:
         """What is stored of each frame: "rgb", and "flow" where it was asked for."""
         return ("rgb", "flow") if self.flow else ("rgb",)
 
-    def num_clips(self, split: str) -> int:
-        """Clips in a split."""
-        return sum(shard.num_clips for shard in self.shards.get(split, ()))
+    def num_clips(self, *splits: str) -> int:
+        """Clips in one split, or in several together."""
+        return sum(shard.num_clips for split in splits for shard in self.shards.get(split, ()))
 
     def to_json(self) -> str:
         """The text of `dataset.json`: stable, indented, with the schema version."""

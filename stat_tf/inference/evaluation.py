@@ -190,7 +190,7 @@ def _predict_run(
             batches,
             config.view,
             flips=flips,
-            num_batches=dataset.steps_per_epoch(info, split, batch_size),
+            num_batches=dataset.steps_per_epoch(info, (split,), batch_size),
         )
 
 

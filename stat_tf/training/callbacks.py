@@ -140,6 +140,7 @@ def _weight_scalars(weights: LossWeights, model: TransferModel) -> dict[str, flo
     scalars = {"weights/ce": weights.ce}
     if model.transfers:
         scalars |= {"weights/sat": weights.sat, "weights/tat": weights.tat}
+        scalars |= {"weights/soft_labels": weights.soft_labels} if weights.soft_labels else {}
         scalars |= {f"weights/sat_{i}": weight for i, weight in enumerate(weights.sat_stages, 1)}
         scalars |= {f"weights/tat_{name}": weight for name, weight in zip(("hidden", "logits"), weights.tat_layers)}
     return scalars
@@ -171,7 +172,8 @@ class ProgressBar(tf.keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if not self._bar.disable:
-            self._bar.set_postfix({name: f"{float(logs[name]):.3f}" for name in ("loss", "prec@1")}, refresh=False)
+            shown = {name: f"{float(logs[name]):.3f}" for name in ("loss", "prec@1") if name in logs}
+            self._bar.set_postfix(shown, refresh=False)
             self._bar.update()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -181,7 +183,7 @@ class ProgressBar(tf.keras.callbacks.Callback):
             print(f"epoch {epoch + 1}/{self._epochs}: {values}", file=sys.stderr, flush=True)
 
 
-_SHOWN = ("loss", "ce", "sat", "tat", "prec@1", "val_ce", "val_prec@1", "val_prec@5")
+_SHOWN = ("loss", "ce", "sat", "tat", "soft_labels", "prec@1", "val_ce", "val_prec@1", "val_prec@5")
 
 
 def _step(model: TransferModel) -> int:

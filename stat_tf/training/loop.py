@@ -66,7 +66,7 @@ def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkp
             _spread(batches, strategy),
             initial_epoch=progress.epochs_done,
             epochs=config.epochs,
-            steps_per_epoch=dataset.steps_per_epoch(info, "train", config.batch_size),
+            steps_per_epoch=dataset.steps_per_epoch(info, config.train_splits, config.batch_size),
             validation_data=_spread(evaluation_batches, strategy) if config.eval_split else None,
             callbacks=_callbacks(config, info, run_dir, recorder),
             verbose=0,
@@ -91,11 +91,15 @@ def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
         view=config.view,
         weights=resolve.weights_at(config, 0),
         squared=config.distance == "squared",
+        temperature=config.temperature,
+        confidence_weighting=config.confidence_weighting,
+        label_smoothing=config.label_smoothing,
+        labeled=config.labeled,
         accumulation_steps=config.accumulation_steps,
     )
     optimizer = schedules.make_optimizer(
         config.optimizer,
-        learning_rate(config, dataset.steps_per_epoch(info, "train", config.batch_size)),
+        learning_rate(config, dataset.steps_per_epoch(info, config.train_splits, config.batch_size)),
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
@@ -143,6 +147,7 @@ def training_data(
     return dataset.training_dataset(
         config.data_dir,
         info,
+        config.train_splits,
         batch_size=config.batch_size,
         augmentation=augment.Augmentation(config.crop_size, config.scales, config.flip, config.color_jitter),
         degradation=degrade.Degradation(config.lr_size, config.lens_blur, config.noise),
@@ -151,6 +156,8 @@ def training_data(
         num_epochs=config.epochs,
         stream=config.stream,
         views=views,
+        labeled=config.labeled,
+        mixup=config.mixup,
     )
 
 
@@ -180,7 +187,7 @@ def summary(config: RunConfig, run_dir: str, progress: checkpoints.Progress) -> 
     lines.append(f"Checkpoints, history.jsonl and TensorBoard logs: {run_dir}")
     flags = {"run_dir": run_dir, "data_dir": config.data_dir, "split": config.eval_split or "test"}
     lines.append("Next: python -m stat_tf.evaluate " + shlex.join(f"--{name}={value}" for name, value in flags.items()))
-    if config.stage == "student":
+    if config.stage in ("student", "unsupervised"):
         lines.append(
             f"  or: python -m stat_tf.train --stage=stat {shlex.quote(f'--init_run={run_dir}')} --teacher_run=... "
             "--run_dir=... (and this run's other flags)"
@@ -222,8 +229,8 @@ def _callbacks(
             os.path.join(run_dir, "logs"),
             weights_at,
             batch_size=config.batch_size,
-            num_clips=info.num_clips("train"),
+            num_clips=info.num_clips(*config.train_splits),
             log_steps=config.log_steps,
         ),
-        callbacks_lib.ProgressBar(config.epochs, dataset.steps_per_epoch(info, "train", config.batch_size)),
+        callbacks_lib.ProgressBar(config.epochs, dataset.steps_per_epoch(info, config.train_splits, config.batch_size)),
     ]

@@ -12,20 +12,26 @@ from stat_tf.data import info as info_lib
 from stat_tf.models import pretrained
 from stat_tf.models.recognizer import RecognizerConfig
 from stat_tf.training import checkpoints
-from stat_tf.training.run_config import STAGES, RunConfig
+from stat_tf.training.run_config import STAGES, TRANSFER_STAGES, RunConfig
 from stat_tf.weighting import LossWeights, rolling_weights
 
 # What decides the shapes and the meaning of a network's weights.
 _ARCHITECTURE = ("backbone", "stream", "width", "native", "num_segments", "num_frames", "temporal_fusion")
-# What only stage `stat` has, and the value under which a flag is as good as not given.
-_STAT_ONLY = {
+# What only stages with a teacher have, and the value under which a flag is as good as not given.
+_TRANSFER_ONLY = {
     "teacher_run": "",
     "weights": "fixed",
-    "overall_weights": "1/3,1/3,1/3",
+    "overall_weights": None,
     "sat_weights": None,
     "tat_weights": None,
     "distance": "l2",
+    "train_splits": None,
+    "soft_label_weight": 0.0,
+    "temperature": 3.0,
+    "confidence_weighting": False,
 }
+_DEFAULT_OVERALL_WEIGHTS = {"stat": "1/3,1/3,1/3", "unsupervised": "0,1/2,1/2"}
+_DEFAULT_TRAIN_SPLITS = {"unsupervised": "unlabeled"}
 _POSITIVE = (
     "epochs",
     "batch_size",
@@ -34,9 +40,19 @@ _POSITIVE = (
     "decay_epochs",
     "decay_factor",
     "rolling_period",
+    "temperature",
     "log_steps",
 )
-_NOT_NEGATIVE = ("weight_decay", "clip_norm", "warmup_epochs", "color_jitter", "seed")
+_NOT_NEGATIVE = (
+    "weight_decay",
+    "clip_norm",
+    "warmup_epochs",
+    "color_jitter",
+    "soft_label_weight",
+    "label_smoothing",
+    "mixup",
+    "seed",
+)
 
 
 def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfig:
@@ -54,7 +70,11 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
     crop_size = _size("crop_size", settings["crop_size"]) or info.hr_size
     num_segments = settings["num_segments"] or info.num_segments
     num_frames = settings["num_frames"] or info.num_frames
-    for split in ("train", settings["eval_split"]):
+    stage = settings["stage"]
+    train_splits = _train_splits(settings)
+    # Stage unsupervised reads no label, so it neither evaluates nor picks a best checkpoint.
+    eval_split = "" if stage == "unsupervised" else settings["eval_split"]
+    for split in (*train_splits, eval_split):
         if split:
             dataset.check(
                 settings["data_dir"],
@@ -64,6 +84,7 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
                 num_frames=num_frames,
                 lr_size=lr_size,
                 stream=settings["stream"],
+                labeled=split != "unlabeled" and stage != "unsupervised",
             )
     if crop_size[0] > info.hr_size[0] or crop_size[1] > info.hr_size[1]:
         raise errors.UserError(
@@ -77,10 +98,13 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
         )
     initial = RunConfig.load(settings["init_run"]) if settings["init_run"] else None
     init_from, frozen = _initial_weights(settings, initial)
-    is_teacher, native = settings["stage"] == "teacher", settings["student_input"] == "native"
+    is_teacher, native = stage == "teacher", settings["student_input"] == "native"
+    teacher = _teacher(settings)
+    # A dataset of unlabelled clips alone has no classes of its own.
+    classes = info.classes or (teacher.classes if teacher is not None else ())
     recognizer = RecognizerConfig(
         backbone=settings["backbone"],
-        num_classes=len(info.classes),
+        num_classes=len(classes),
         num_segments=num_segments,
         num_frames=num_frames,
         frame_size=crop_size if is_teacher else lr_size,
@@ -104,8 +128,11 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
         | _resolved_weights(settings)
         | {
             "recognizer": recognizer,
-            "classes": info.classes,
-            "data_fingerprint": _fingerprint(info),
+            "classes": classes,
+            "data_fingerprint": _fingerprint(info, "train") if "train" in info.shards else teacher.data_fingerprint,
+            "unlabeled_fingerprint": _fingerprint(info, "unlabeled") if "unlabeled" in train_splits else "",
+            "train_splits": train_splits,
+            "eval_split": eval_split,
             "crop_size": crop_size,
             "hr_size": info.hr_size,
             "lr_size": lr_size,
@@ -126,8 +153,9 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
     if initial is not None:
         _check_initial(config, initial)
         others["init_run"] = initial
-    if config.stage == "stat":
-        others["teacher_run"] = _checked_teacher(config)
+    if teacher is not None:
+        _check_teacher(config, teacher)
+        others["teacher_run"] = teacher
     for flag, other in others.items():
         if not settings["allow_other_data"]:
             _check_same_data(config, other, flag)
@@ -141,19 +169,26 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
 def weights_at(config: RunConfig, epoch: int) -> LossWeights:
     """The loss weights of a run in an epoch, epochs counted from 0 (eq. 4, section 3.3.2)."""
     if config.weights == "rolling":
-        return rolling_weights(epoch, config.rolling_period, config.overall_weights)
-    return LossWeights(*config.overall_weights, config.sat_weights, config.tat_weights)
+        weights = rolling_weights(epoch, config.rolling_period, config.overall_weights)
+    else:
+        weights = LossWeights(*config.overall_weights, config.sat_weights, config.tat_weights)
+    return dataclasses.replace(weights, soft_labels=config.soft_label_weight)
 
 
 def _check_ranges(settings: Mapping[str, Any]) -> None:
     if settings["stage"] not in STAGES:
         raise errors.UserError(f"--stage must be one of {', '.join(STAGES)}; got {settings['stage']}.")
-    if settings["stage"] != "stat":
-        for name, default in _STAT_ONLY.items():
+    if settings["stage"] not in TRANSFER_STAGES:
+        for name, default in _TRANSFER_ONLY.items():
             if settings[name] != default:
                 raise errors.UserError(
-                    f"--{name} belongs to --stage=stat; stage {settings['stage']} has no teacher: leave it out."
+                    f"--{name} belongs to --stage={' and '.join(TRANSFER_STAGES)}; stage {settings['stage']} has no "
+                    "teacher: leave it out."
                 )
+    if settings["stage"] == "unsupervised" and settings["label_smoothing"]:
+        raise errors.UserError(
+            "--label_smoothing smooths labels, of which stage unsupervised reads none: leave it out."
+        )
     # So written that NaN, too, fails.
     for name in _POSITIVE:
         if not 0 < settings[name] < math.inf:
@@ -168,8 +203,9 @@ def _check_ranges(settings: Mapping[str, Any]) -> None:
         )
     if settings["stream"] == "flow" and settings["color_jitter"]:
         raise errors.UserError("--color_jitter changes colours, of which optical flow has none: leave it out.")
-    if not 0 <= settings["momentum"] < 1:
-        raise errors.UserError(f"--momentum must be at least 0 and below 1, got {settings['momentum']}.")
+    for name in ("momentum", "label_smoothing"):
+        if not 0 <= settings[name] < 1:
+            raise errors.UserError(f"--{name} must be at least 0 and below 1, got {settings[name]}.")
 
 
 def _initial_weights(settings: Mapping[str, Any], initial: RunConfig | None) -> tuple[str, bool]:
@@ -192,14 +228,33 @@ def _resolved_weights(settings: Mapping[str, Any]) -> dict[str, Any]:
         raise errors.UserError(
             "--weights=rolling sets the SAT and TAT weights: leave out --sat_weights and --tat_weights."
         )
+    stage = settings["stage"]
+    overall = settings["overall_weights"] or _DEFAULT_OVERALL_WEIGHTS.get(stage, "1,0,0")
     resolved = {
-        "overall_weights": _fractions("overall_weights", settings["overall_weights"], 3),
+        "overall_weights": _fractions("overall_weights", overall, 3, some=not settings["soft_label_weight"]),
         "sat_weights": _fractions("sat_weights", settings["sat_weights"] or "1/4,1/4,1/4,1/4", 4),
         "tat_weights": _fractions("tat_weights", settings["tat_weights"] or "1/2,1/2", 2),
     }
-    if settings["stage"] != "stat":
-        resolved["overall_weights"] = (1.0, 0.0, 0.0)
+    if stage == "unsupervised" and resolved["overall_weights"][0] != 0:
+        raise errors.UserError(
+            f"--overall_weights={overall} has a weight for cross-entropy, which needs labels; stage unsupervised reads "
+            "none: make the first weight 0."
+        )
     return resolved
+
+
+def _train_splits(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    text = settings["train_splits"] or _DEFAULT_TRAIN_SPLITS.get(settings["stage"], "train")
+    splits = tuple(dict.fromkeys(text.split(",")))
+    if not set(splits) <= {"train", "unlabeled"}:
+        raise errors.UserError(f"--train_splits={text} must be train, unlabeled, or train,unlabeled.")
+    if settings["stage"] == "stat" and "train" not in splits:
+        raise errors.UserError(
+            "--train_splits=unlabeled leaves stage stat without a label for its cross-entropy: add train, or use "
+            "--stage=unsupervised."
+        )
+    # The order of the splits decides the order of the clips.
+    return tuple(sorted(splits))
 
 
 def _check_initial(config: RunConfig, initial: RunConfig) -> None:
@@ -215,12 +270,20 @@ def _check_initial(config: RunConfig, initial: RunConfig) -> None:
         _check_same_clips(config, initial, "init_run", name)
 
 
-def _checked_teacher(config: RunConfig) -> RunConfig:
-    if not config.teacher_run:
-        raise errors.UserError("--stage=stat needs --teacher_run, the run directory of a trained teacher.")
-    teacher = RunConfig.load(config.teacher_run)
+def _teacher(settings: Mapping[str, Any]) -> RunConfig | None:
+    """The teacher's run; None in a stage that has none."""
+    stage, teacher_run = settings["stage"], settings["teacher_run"]
+    if stage not in TRANSFER_STAGES:
+        return None
+    if not teacher_run:
+        raise errors.UserError(f"--stage={stage} needs --teacher_run, the run directory of a trained teacher.")
+    teacher = RunConfig.load(teacher_run)
     if teacher.stage != "teacher":
-        raise errors.UserError(f"--teacher_run={config.teacher_run} is a run of stage {teacher.stage}, not teacher.")
+        raise errors.UserError(f"--teacher_run={teacher_run} is a run of stage {teacher.stage}, not teacher.")
+    return teacher
+
+
+def _check_teacher(config: RunConfig, teacher: RunConfig) -> None:
     # Any two backbones have four stages each, but the TAM's outputs are one a segment.
     _check_agree(config, teacher, "teacher_run", ("stream", "num_segments", "num_frames"))
     if teacher.crop_size != config.crop_size:
@@ -228,7 +291,6 @@ def _checked_teacher(config: RunConfig) -> RunConfig:
             f"--teacher_run={config.teacher_run} reads HR frames of {sizes.text(teacher.crop_size)}: "
             f"use --crop_size={sizes.text(teacher.crop_size)}, not {sizes.text(config.crop_size)}."
         )
-    return teacher
 
 
 def _check_agree(config: RunConfig, other: RunConfig, flag: str, names: tuple[str, ...]) -> None:
@@ -266,8 +328,8 @@ def _check_same_data(config: RunConfig, other: RunConfig, flag: str) -> None:
         )
 
 
-def _fingerprint(info: info_lib.DatasetInfo) -> str:
-    checksums = "".join(shard.sha256 for shard in info.shards["train"])
+def _fingerprint(info: info_lib.DatasetInfo, split: str) -> str:
+    checksums = "".join(shard.sha256 for shard in info.shards[split])
     return hashlib.sha256(checksums.encode()).hexdigest()
 
 
@@ -275,14 +337,15 @@ def _size(flag: str, value: str | None) -> tuple[int, int] | None:
     return sizes.parse(value, flag) if value else None
 
 
-def _fractions(flag: str, text: str, count: int | None = None) -> tuple[float, ...]:
+def _fractions(flag: str, text: str, count: int | None = None, *, some: bool = True) -> tuple[float, ...]:
+    """Numbers, `count` of them; with `some`, one at least is not 0."""
     try:
         values = tuple(_fraction(part) for part in text.split(","))
     except (ValueError, ZeroDivisionError):
         raise errors.UserError(f"--{flag}={text} is no list of numbers or fractions such as 1/3,1/3,1/3.") from None
     if count is not None and len(values) != count:
         raise errors.UserError(f"--{flag}={text} has {len(values)} numbers, it needs {count}.")
-    if not all(0 <= value < math.inf for value in values) or not any(values):
+    if not all(0 <= value < math.inf for value in values) or (some and not any(values)):
         raise errors.UserError(f"--{flag}={text} must all be finite and at least 0, and not all of them 0.")
     return values
 

@@ -9,7 +9,9 @@ from stat_tf import errors, files
 from stat_tf.models.recognizer import RecognizerConfig
 
 FILE_NAME = "config.json"
-STAGES = ("teacher", "student", "stat")
+STAGES = ("teacher", "student", "unsupervised", "stat")
+# Those that learn from a teacher.
+TRANSFER_STAGES = ("unsupervised", "stat")
 
 # Where a run happens and what it reports, as against what it computes: these may change between
 # a run and its resumption. `data_fingerprint` guards against other data at `data_dir`.
@@ -36,19 +38,20 @@ class RunConfig:
     """One training run, with every default resolved; plain JSON values throughout.
 
     Attributes:
-      stage: "teacher" (HR frames, cross-entropy), "student" (LR frames, cross-entropy) or "stat"
-        (LR frames, cross-entropy and attention transfer).
+      stage: "teacher" (HR frames, cross-entropy), "student" (LR frames, cross-entropy), "unsupervised"
+        (LR frames, attention transfer alone, no label) or "stat" (cross-entropy and attention transfer).
       recognizer: The network that is trained.
       classes: Class names; a label is a position here.
       data_dir: The dataset directory.
-      data_fingerprint: Digest of the training split's shard checksums.
+      data_fingerprint: Digest of the shard checksums of the labelled clips that the weights have seen: of split
+        train, or, where the dataset has none, the teacher's.
       crop_size: (height, width) of the HR view, pixels.
       hr_size: (height, width) of the dataset's HR frames, from which its LR frames were made, pixels.
       lr_size: (height, width) of the LR frames, pixels.
       frame_stride: Frames of the video from one of a segment's frames to the next; the dataset's.
       lens_blur: As in `degrade.Degradation`; the dataset's.
       noise: As in `degrade.Degradation`; the dataset's.
-      teacher_run: Run directory of the teacher; "" but in stage "stat".
+      teacher_run: Run directory of the teacher; "" but in the stages that have one.
       init_run: Run directory whose best weights training starts from; "" for none.
       init_from: The initial weights where there is no `init_run`: "none", "imagenet" or a file that
         `stat_tf.convert_weights` wrote.
@@ -88,6 +91,13 @@ class RunConfig:
       flow_bound: The dataset's, of a flow run; else 0.
       accumulation_steps: Parts in which each batch goes through the networks.
       recompute_grad: Whether residual blocks are computed again for the gradient, to save memory.
+      train_splits: The splits trained on: "train", "unlabeled", or both.
+      unlabeled_fingerprint: Digest of the unlabelled shards' checksums, if they are trained on; else "".
+      soft_label_weight: Of the soft-label loss beside equation 4.
+      temperature: Of the soft labels.
+      confidence_weighting: Whether a clip's transfer terms count as much as the teacher is sure of it.
+      label_smoothing: The share of the cross-entropy's target spread evenly over the classes.
+      mixup: Alpha of the Beta distribution that clips are blended by; 0 for none.
     """
 
     stage: str
@@ -138,6 +148,18 @@ class RunConfig:
     flow_bound: float = 0.0
     accumulation_steps: int = 1
     recompute_grad: bool = False
+    train_splits: tuple[str, ...] = ("train",)
+    unlabeled_fingerprint: str = ""
+    soft_label_weight: float = 0.0
+    temperature: float = 3.0
+    confidence_weighting: bool = False
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+
+    @property
+    def labeled(self) -> bool:
+        """Whether training reads labels."""
+        return self.stage != "unsupervised"
 
     @property
     def view(self) -> str:

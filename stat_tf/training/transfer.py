@@ -1,8 +1,9 @@
-"""Training a recognizer from labels and, in stage `stat`, from a frozen teacher's attention (eq. 4)."""
+"""Training a recognizer from labels and, in stages `stat` and `unsupervised`, from a frozen teacher (eq. 4)."""
 
 import tensorflow as tf
 
-from stat_tf import attention
+from stat_tf import attention, distillation
+from stat_tf.data.record import UNLABELED
 from stat_tf.models.recognizer import Activations, Recognizer
 from stat_tf.weighting import LossWeights
 
@@ -10,7 +11,8 @@ _NUM_STAGES = 4
 _TAT_LAYERS = ("hidden", "logits")
 SAT_METRICS = tuple(f"sat_{i}" for i in range(1, _NUM_STAGES + 1))
 TAT_METRICS = tuple(f"tat_{name}" for name in _TAT_LAYERS)
-EVAL_METRICS = ("loss", "ce", "prec@1", "prec@5")
+_LABEL_METRICS = ("ce", "prec@1", "prec@5")
+EVAL_METRICS = ("loss", *_LABEL_METRICS)
 
 
 class TransferModel(tf.keras.Model):
@@ -23,10 +25,11 @@ class TransferModel(tf.keras.Model):
     by the clips on all replicas. Where batch normalisation is frozen, a step therefore depends neither
     on how clips were spread nor on whether the last batch is full; where it is trained, each replica
     normalises by its own clips, and each part of an accumulated batch by its own. Metrics count clips
-    likewise.
+    likewise. A clip without a label has no cross-entropy, and no part in the means of what needs a label.
 
     Batches are dicts of `label` (int64 [B]), the student's view (uint8 [B, K, T, h, w, C]), with a
-    teacher `hr` (uint8 [B, K, T, H, W, C]) and, from `fill_replicas`, `weight` (float32 [B]).
+    teacher `hr` (uint8 [B, K, T, H, W, C]), from `mixup.mix` `partner_label` and `share` and, from
+    `fill_replicas`, `weight` (float32 [B]).
     """
 
     def __init__(
@@ -37,37 +40,51 @@ class TransferModel(tf.keras.Model):
         view: str = "lr",
         weights: LossWeights,
         squared: bool = False,
+        temperature: float = 3.0,
+        confidence_weighting: bool = False,
+        label_smoothing: float = 0.0,
+        labeled: bool = True,
         accumulation_steps: int = 1,
     ):
         """Joins student and teacher.
 
         Args:
           student: The network to train.
-          teacher: Its teacher. Not run at all where neither SAT nor TAT has a weight.
+          teacher: Its teacher. Not run at all where no term that needs it has a weight.
           view: The student's frames: "hr" or "lr".
           weights: Those of the first epoch.
           squared: Whether distances are squared (the text of section 3.2) or not (eq. 2 and 3).
+          temperature: Of the soft labels.
+          confidence_weighting: Whether a clip's SAT, TAT and soft labels count as much as the teacher is sure
+            of its class (`distillation.teacher_confidence`).
+          label_smoothing: The share of the cross-entropy's target spread evenly over the classes, 0-1.
+          labeled: Whether clips have labels; without, the metrics that need them are left out.
           accumulation_steps: Parts in which a replica's share of a batch goes through the networks,
             one after another; their gradients are added up for one update.
 
         Raises:
-          ValueError: SAT or TAT has a weight and there is no teacher.
+          ValueError: A term that needs a teacher has a weight and there is none.
         """
         super().__init__(name="transfer")
         self.student = student
         self._view = view
         self._squared = squared
+        self._temperature = temperature
+        self._confidence_weighting = confidence_weighting
+        self._label_smoothing = label_smoothing
         self._accumulation_steps = accumulation_steps
-        transfers = weights.sat > 0 or weights.tat > 0
         # A bound method is no trackable attribute: Keras and checkpoints do not look behind it.
-        self._teacher_activations = teacher.activations if teacher is not None and transfers else None
+        self._teacher_activations = teacher.activations if teacher is not None and weights.transfers else None
         # In variables, so that a change of weights does not trace the step again.
         self._term_weights = tf.Variable(
             _flat(weights), trainable=False, name="loss_weights", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
         )
         self.assign_weights(weights)
-        names = EVAL_METRICS if self._teacher_activations is None else (*EVAL_METRICS, "sat", "tat")
-        names = names if self._teacher_activations is None else (*names, *SAT_METRICS, *TAT_METRICS)
+        names = EVAL_METRICS if labeled else ("loss",)
+        if self.transfers:
+            names = (*names, "sat", "tat", *SAT_METRICS, *TAT_METRICS)
+            names += ("soft_labels",) if weights.soft_labels > 0 else ()
+            names += ("confidence",) if confidence_weighting else ()
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
 
     @property
@@ -84,10 +101,10 @@ class TransferModel(tf.keras.Model):
         """Puts other loss weights in force, without tracing the step again.
 
         Raises:
-          ValueError: SAT or TAT has a weight and there is no teacher.
+          ValueError: A term that needs a teacher has a weight and there is none.
         """
-        if (weights.sat > 0 or weights.tat > 0) and not self.transfers:
-            raise ValueError("SAT and TAT need a teacher from the first epoch on.")
+        if weights.transfers and not self.transfers:
+            raise ValueError("SAT, TAT and soft labels need a teacher from the first epoch on.")
         self._term_weights.assign(_flat(weights))
 
     def call(self, clips: tf.Tensor, training: bool = False) -> tf.Tensor:
@@ -116,7 +133,7 @@ class TransferModel(tf.keras.Model):
         teacher = self._teacher_activations(batch["hr"], training=False) if self.transfers else None
         with tf.GradientTape() as tape:
             student = self.student.activations(batch[self._view], training=True)
-            terms = self._loss_terms(student, teacher, batch["label"])
+            terms = self._loss_terms(student, teacher, batch)
             loss = tf.reduce_sum(_weight(batch) * terms["loss"]) / clips
             if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
                 loss = self.optimizer.get_scaled_loss(loss)
@@ -144,10 +161,12 @@ class TransferModel(tf.keras.Model):
         self._update_metrics({"loss": cross_entropy, "ce": cross_entropy}, logits, batch)
         return {name: self._means[name].result() for name in EVAL_METRICS}
 
-    def _loss_terms(self, student: Activations, teacher: Activations | None, labels: tf.Tensor) -> dict[str, tf.Tensor]:
+    def _loss_terms(
+        self, student: Activations, teacher: Activations | None, batch: dict[str, tf.Tensor]
+    ) -> dict[str, tf.Tensor]:
         """Equation 4 and its terms, each float32 [B]; the terms without the overall weights."""
-        ce_weight, sat_weight, tat_weight, *layer_weights = tf.unstack(self._term_weights)
-        cross_entropy = _cross_entropy(labels, student.logits)
+        ce_weight, sat_weight, tat_weight, soft_weight, *layer_weights = tf.unstack(self._term_weights)
+        cross_entropy = _training_cross_entropy(batch, student.logits, self._label_smoothing)
         if teacher is None:
             return {"ce": cross_entropy, "loss": ce_weight * cross_entropy}
         sat = attention.sat_distances(student.stages, teacher.stages, self._squared)
@@ -163,7 +182,15 @@ class TransferModel(tf.keras.Model):
             **dict(zip(SAT_METRICS, tf.unstack(sat), strict=True)),
             **dict(zip(TAT_METRICS, tf.unstack(tat), strict=True)),
         }
-        terms["loss"] = ce_weight * terms["ce"] + sat_weight * terms["sat"] + tat_weight * terms["tat"]
+        transfer = sat_weight * terms["sat"] + tat_weight * terms["tat"]
+        if "soft_labels" in self._means:
+            terms["soft_labels"] = distillation.soft_label_loss(student.logits, teacher.logits, self._temperature)
+            transfer += soft_weight * terms["soft_labels"]
+        if self._confidence_weighting:
+            targets = _targets(batch, teacher.logits.shape[1])
+            terms["confidence"] = distillation.teacher_confidence(teacher.logits, targets)
+            transfer *= terms["confidence"]
+        terms["loss"] = ce_weight * cross_entropy + transfer
         return terms
 
     def _update_metrics(self, terms: dict[str, tf.Tensor], logits: tf.Tensor, batch: dict[str, tf.Tensor]) -> None:
@@ -172,8 +199,10 @@ class TransferModel(tf.keras.Model):
             "prec@1": _hits(batch["label"], logits, 1),
             "prec@5": _hits(batch["label"], logits, 5),
         }
-        for name, value in values.items():
-            self._means[name].update_state(value, sample_weight=_weight(batch))
+        weight, labeled_weight = _weight(batch), _weight(batch) * _labeled(batch["label"])
+        for name, mean in self._means.items():
+            if name in values:
+                mean.update_state(values[name], sample_weight=labeled_weight if name in _LABEL_METRICS else weight)
 
 
 def fill_replicas(batch: dict[str, tf.Tensor], num_replicas: int) -> dict[str, tf.Tensor]:
@@ -198,8 +227,38 @@ def _weight(batch: dict[str, tf.Tensor]) -> tf.Tensor:
     return batch["weight"] if "weight" in batch else tf.ones_like(batch["label"], tf.float32)
 
 
+def _labeled(labels: tf.Tensor) -> tf.Tensor:
+    """float32 [B]: 1 for a clip with a label, 0 for one without."""
+    return tf.cast(labels != UNLABELED, tf.float32)
+
+
 def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.cast(logits, tf.float32))
+    """float32 [B]; 0 for a clip without a label."""
+    known = tf.maximum(labels, 0)
+    logits = tf.cast(logits, tf.float32)
+    return _labeled(labels) * tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits)
+
+
+def _training_cross_entropy(batch: dict[str, tf.Tensor], logits: tf.Tensor, label_smoothing: float) -> tf.Tensor:
+    """The cross-entropy of clips, blended ones too, float32 [B]."""
+    cross_entropy, labeled = _cross_entropy(batch["label"], logits), _labeled(batch["label"])
+    if "share" in batch:
+        share, partner = batch["share"], batch["partner_label"]
+        cross_entropy = share * cross_entropy + (1.0 - share) * _cross_entropy(partner, logits)
+        labeled = share * labeled + (1.0 - share) * _labeled(partner)
+    if label_smoothing > 0:
+        of_any_class = -tf.reduce_mean(tf.nn.log_softmax(tf.cast(logits, tf.float32)), axis=1)
+        cross_entropy = (1.0 - label_smoothing) * cross_entropy + label_smoothing * labeled * of_any_class
+    return cross_entropy
+
+
+def _targets(batch: dict[str, tf.Tensor], classes: int) -> tf.Tensor:
+    """The labels' distribution, float32 [B, classes]; `UNLABELED` has no class."""
+    own = tf.one_hot(batch["label"], classes)
+    if "share" not in batch:
+        return own
+    share = batch["share"][:, tf.newaxis]
+    return share * own + (1.0 - share) * tf.one_hot(batch["partner_label"], classes)
 
 
 def _hits(labels: tf.Tensor, logits: tf.Tensor, k: int) -> tf.Tensor:
@@ -208,7 +267,7 @@ def _hits(labels: tf.Tensor, logits: tf.Tensor, k: int) -> tf.Tensor:
     Of equal logits the lower class is the larger, as in `stat_tf.inference.metrics`. `tf.math.in_top_k` counts
     ties as hits, so that a network that has collapsed would be right about every clip.
     """
-    labels = tf.cast(labels, tf.int32)[:, tf.newaxis]
+    labels = tf.cast(tf.maximum(labels, 0), tf.int32)[:, tf.newaxis]
     own = tf.gather(logits, labels, batch_dims=1)
     lower = tf.range(tf.shape(logits)[1]) < labels
     ahead = (logits > own) | ((logits == own) & lower)
@@ -217,4 +276,4 @@ def _hits(labels: tf.Tensor, logits: tf.Tensor, k: int) -> tf.Tensor:
 
 
 def _flat(weights: LossWeights) -> list[float]:
-    return [weights.ce, weights.sat, weights.tat, *weights.sat_stages, *weights.tat_layers]
+    return [weights.ce, weights.sat, weights.tat, weights.soft_labels, *weights.sat_stages, *weights.tat_layers]

@@ -40,7 +40,7 @@ def assert_same(first, second):
 def test_an_epoch_holds_every_clip_once_and_keeps_the_smaller_last_batch(data):
     batches = epochs(data, num_epochs=2)
     assert [len(batch["id"]) for batch in batches] == [4, 2, 4, 2]
-    assert dataset.steps_per_epoch(data[1], "train", 4) == 2
+    assert dataset.steps_per_epoch(data[1], ("train",), 4) == 2
     for epoch in (batches[:2], batches[2:]):
         ids = np.concatenate([batch["id"] for batch in epoch])
         assert sorted(ids) == [f"train/{n:03d}.mp4".encode() for n in range(6)]

@@ -39,6 +39,12 @@ SETTINGS = {
     "decay_factor": 0.25,
     "eval_split": "held_out",
     "seed": 11,
+    "train_splits": "unlabeled,train",
+    "soft_label_weight": 0.8,
+    "temperature": 2.5,
+    "confidence_weighting": True,
+    "label_smoothing": 0.15,
+    "mixup": 0.6,
 }
 
 
@@ -46,7 +52,7 @@ SETTINGS = {
 def root(tmp_path_factory):
     """A dataset of a blurred and noisy sensor, and a teacher of its own width trained on it."""
     root = tmp_path_factory.mktemp("root")
-    info = datasets.write_dataset(root / "data", clips={"train": 7, "held_out": 2})
+    info = datasets.write_dataset(root / "data", clips={"train": 5, "unlabeled": 2, "held_out": 2})
     info = dataclasses.replace(info, lens_blur=1.25, noise=3.5)
     (root / "data" / info_lib.FILE_NAME).write_text(info.to_json())
     shared = {"crop_size": "18x24", "eval_split": ""}
@@ -76,7 +82,9 @@ def test_network_and_teacher_are_the_configured_ones(root, config, model):
 
 def test_losses_are_the_configured_ones(config, model):
     assert model._squared and model._view == "lr"
-    np.testing.assert_allclose(model._term_weights, [0.5, 0.3, 0.2, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(model._term_weights, [0.5, 0.3, 0.2, 0.8, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7], rtol=1e-6)
+    options = model._temperature, model._confidence_weighting, model._label_smoothing
+    assert options == (2.5, True, 0.15)
     rolling = dataclasses.replace(config, weights="rolling", rolling_period=2)
     assert resolve.weights_at(rolling, 2).sat_stages == (0.3, 0.4, 0.2, 0.1)
     assert resolve.weights_at(rolling, 2).ce == 0.5
@@ -92,7 +100,9 @@ def test_optimizer_is_the_configured_one(root, config, model):
     np.testing.assert_allclose(float(optimizer.learning_rate), 0.4 / 6, rtol=1e-5)
     cosine = loop.learning_rate(dataclasses.replace(config, schedule="cosine"), 3)
     np.testing.assert_allclose([float(cosine(step)) for step in (6, 12, 18)], [0.4, 0.2, 0], atol=1e-7)
-    other = dataclasses.replace(config, optimizer="adamw", teacher_run="", overall_weights=(1.0, 0.0, 0.0))
+    other = dataclasses.replace(
+        config, optimizer="adamw", teacher_run="", overall_weights=(1.0, 0.0, 0.0), soft_label_weight=0.0
+    )
     optimizer = loop.build(other, info_lib.load(str(root / "data"))).optimizer
     assert isinstance(optimizer, tf.keras.optimizers.AdamW)
     assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.025, 7.5)
@@ -106,7 +116,7 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
     loop.training_data(config, info, views=("hr", "lr"), start_epoch=4)
     loop.evaluation_data(config, info)
     args, rest = calls["training_dataset"]
-    assert args == (str(root / "data"), info)
+    assert args == (str(root / "data"), info, ("train", "unlabeled"))
     assert rest == {
         "batch_size": 3,
         "augmentation": augment.Augmentation((18, 24), (0.9, 0.8, 0.7), flip=False, color_jitter=0.35),
@@ -116,6 +126,8 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
         "num_epochs": 6,
         "stream": "rgb",
         "views": ("hr", "lr"),
+        "labeled": True,
+        "mixup": 0.6,
     }
     args, rest = calls["evaluation_dataset"]
     assert args == (str(root / "data"), info, "held_out")
