@@ -23,8 +23,9 @@ def mix(batch: dict[str, tf.Tensor], alpha: float, seed: tf.Tensor) -> dict[str,
     partners = tf.random.experimental.stateless_shuffle(tf.range(clips), partner_seed)
     first = tf.random.stateless_gamma([clips], first_seed, alpha)
     second = tf.random.stateless_gamma([clips], second_seed, alpha)
-    # Both gammas of a small alpha may be zero; the clip is then left as it is. The larger part is the clip's own.
-    share = tf.where(first + second > 0, tf.maximum(first, second) / tf.maximum(first + second, 1e-30), 1.0)
+    total = first + second
+    # Both gammas of a small alpha may vanish; the clip is then left as it is. The larger part is the clip's own.
+    share = tf.where(total > 1e-30, tf.maximum(first, second) / tf.maximum(total, 1e-30), 1.0)
 
     def blend(frames):
         weights = tf.reshape(share, [-1] + [1] * (frames.shape.rank - 1))

@@ -96,6 +96,8 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
             f"--crop_size={sizes.text(crop_size)} is smaller than the LR frames of {sizes.text(lr_size)} that are made "
             "from it: choose a larger crop."
         )
+    if stage == "unsupervised" and not settings["init_run"]:
+        raise errors.UserError("--stage=unsupervised needs --init_run, the run directory of a trained student.")
     initial = RunConfig.load(settings["init_run"]) if settings["init_run"] else None
     init_from, frozen = _initial_weights(settings, initial)
     is_teacher, native = stage == "teacher", settings["student_input"] == "native"

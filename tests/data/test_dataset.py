@@ -46,6 +46,33 @@ def test_an_epoch_holds_every_clip_once_and_keeps_the_smaller_last_batch(data):
         assert sorted(ids) == [f"train/{n:03d}.mp4".encode() for n in range(6)]
 
 
+def test_splits_are_mixed_and_labels_left_unread_where_asked(tmp_path):
+    info = datasets.write_dataset(tmp_path, clips={"train": 6, "unlabeled": 5})
+    splits = ("train", "unlabeled")
+    assert dataset.steps_per_epoch(info, splits, 4) == 3
+    labels = {}
+    for labeled in (True, False):
+        batches = epochs((str(tmp_path), info), splits=splits, labeled=labeled)
+        assert [len(batch["id"]) for batch in batches] == [4, 4, 3]
+        ids, found = (np.concatenate([batch[name] for batch in batches]) for name in ("id", "label"))
+        assert found.dtype == np.int64
+        labels[labeled] = dict(zip(ids, found))
+    ids = [f"train/{n:03d}.mp4" for n in range(6)] + [f"unlabeled/{n:03d}.mp4" for n in range(5)]
+    expected = [n % 2 for n in range(6)] + [-1] * 5
+    assert labels[True] == dict(zip(map(str.encode, ids), expected))
+    assert set(labels[False]) == set(labels[True]) and set(labels[False].values()) == {-1}
+
+
+def test_mixup_differs_by_batch_and_epoch_and_repeats(data):
+    batches = epochs(data, num_epochs=2, mixup=0.5)
+    assert_same(batches, epochs(data, num_epochs=2, mixup=0.5))
+    assert_same(batches[2:], epochs(data, num_epochs=2, start_epoch=1, mixup=0.5))
+    assert len({batch["share"].tobytes() for batch in batches}) == 4
+    plain = epochs(data, num_epochs=2)
+    np.testing.assert_array_equal(plain[0]["id"], batches[0]["id"])
+    assert (plain[0]["hr"] != batches[0]["hr"]).any()
+
+
 def test_shapes_dtypes_and_labels(data):
     for batch in epochs(data):
         size = len(batch["id"])

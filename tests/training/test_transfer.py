@@ -166,6 +166,87 @@ def test_loss_is_equation_4_written_out_in_numpy(squared):
         assert logs[name] == pytest.approx(value, abs=1e-4), name
 
 
+def first_step(batch, weights=WEIGHTS, **changes):
+    """The logs and the student's weights after one step, batch normalisation frozen."""
+    model = make_model(weights, **changes)
+    runs.freeze_batch_norm(model)
+    logs = fit(model, [batch])
+    return logs, [variable.numpy() for variable in model.student.trainable_variables]
+
+
+def test_unlabeled_clips_have_no_cross_entropy_and_no_part_in_precision():
+    [batch] = batches(6)
+    labeled = {name: values[:4] for name, values in batch.items()}
+    batch["label"][4:] = -1
+    logs, weights = first_step(batch, LossWeights(1, 0, 0))
+    alone, weights_alone = first_step(labeled, LossWeights(1, 0, 0))
+    assert logs["ce"] == pytest.approx(alone["ce"], rel=1e-5)
+    assert logs["prec@1"] == alone["prec@1"] and logs["prec@5"] == alone["prec@5"]
+    # The loss is a mean over all clips, so that the step is 4/6 as long.
+    assert logs["loss"] == pytest.approx(alone["loss"] * 4 / 6, rel=1e-5)
+    untrained = make_model()
+    runs.freeze_batch_norm(untrained)
+    start = [variable.numpy() for variable in untrained.student.trainable_variables]
+    for before, after, after_alone in zip(start, weights, weights_alone, strict=True):
+        np.testing.assert_allclose(after - before, (after_alone - before) * 4 / 6, rtol=1e-3, atol=1e-7)
+
+
+def test_without_labels_nothing_of_them_is_logged():
+    [batch] = batches(4)
+    batch["label"][:] = -1
+    logs, _ = first_step(batch, LossWeights(0, 0.5, 0.5), labeled=False)
+    assert set(logs) == {"loss", "sat", "tat", *(f"sat_{i}" for i in range(1, 5)), "tat_hidden", "tat_logits"}
+    assert logs["loss"] == pytest.approx(0.5 * logs["sat"] + 0.5 * logs["tat"], rel=1e-5)
+
+
+def logits_of(model, batch):
+    student = model.student.activations(batch["lr"], training=True).logits
+    return tf.cast(student, tf.float32), model._teacher_activations(batch["hr"], training=False).logits
+
+
+def test_smoothed_and_blended_labels_equal_dense_cross_entropy():
+    [batch] = batches(6)
+    batch |= {"partner_label": batch["label"][::-1].copy(), "share": np.float32([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])}
+    model = make_model(LossWeights(1, 0, 0), label_smoothing=0.2)
+    student = model.student.activations(batch["lr"], training=True).logits
+    share = batch["share"][:, None]
+    one_hot = np.eye(CLASSES, dtype=np.float32)
+    targets = share * one_hot[batch["label"]] + (1 - share) * one_hot[batch["partner_label"]]
+    dense = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
+    assert fit(model, [batch])["ce"] == pytest.approx(float(dense(targets, student)), rel=1e-5)
+
+
+def test_soft_labels_are_added_by_their_weight():
+    [batch] = batches(4)
+    weights = LossWeights(0.5, 0.3, 0.2, soft_labels=0.7)
+    model = make_model(weights, temperature=2.0)
+    runs.freeze_batch_norm(model)
+    student, teacher = (np.float64(tf.nn.softmax(logits / 2.0)) for logits in logits_of(model, batch))
+    expected = 4.0 * (teacher * np.log(teacher / student)).sum(axis=1).mean()
+    logs = fit(model, [batch])
+    assert logs["soft_labels"] == pytest.approx(expected, rel=1e-4)
+    total = 0.5 * logs["ce"] + 0.3 * logs["sat"] + 0.2 * logs["tat"] + 0.7 * logs["soft_labels"]
+    assert logs["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_confidence_weighs_each_clips_transfer_and_not_its_cross_entropy():
+    """Of clips one by one: the loss of the batch is the mean of theirs."""
+    [batch] = batches(5)
+    batch["label"][3:] = -1
+    weights = LossWeights(0.5, 0.3, 0.2, soft_labels=0.7)
+    expected = []
+    for n in range(5):
+        clip = {name: values[n : n + 1] for name, values in batch.items()}
+        logs, _ = first_step(clip, weights)
+        model = make_model(weights)
+        probabilities = np.float64(tf.nn.softmax(logits_of(model, clip)[1]))[0]
+        confidence = probabilities[clip["label"][0]] if n < 3 else probabilities.max()
+        transfer = 0.3 * logs["sat"] + 0.2 * logs["tat"] + 0.7 * logs["soft_labels"]
+        expected.append(0.5 * logs["ce"] + confidence * transfer)
+    logs, _ = first_step(batch, weights, confidence_weighting=True)
+    assert logs["loss"] == pytest.approx(np.mean(expected), rel=1e-4)
+
+
 def test_teacher_is_frozen_and_no_part_of_the_model():
     student, teacher = recognizer(LR, seed=1), recognizer(HR, seed=2)
     model = TransferModel(student, teacher, weights=WEIGHTS)
