@@ -192,8 +192,8 @@ def test_long_gaps_are_skipped_not_decoded(tmp_path, monkeypatch):
     frames = np.repeat(media.numbered_frames(100), 15, axis=0)[:, ::2, ::2]
     path = media.encode_video(tmp_path / "v.mp4", frames, options=B_FRAMES | {"g": "50", "keyint_min": "50"})
     decoded = []
-    frames_of = video._frames
-    monkeypatch.setattr(video, "_frames", lambda *a: (decoded.append(f) or f for f in frames_of(*a)))
+    frames_of = video.decoding.frames_of
+    monkeypatch.setattr(video.decoding, "frames_of", lambda *a: (decoded.append(f) or f for f in frames_of(*a)))
     clip = read(path, (4, 1, 3), (24, 32))
     chosen = sampling.sample_frames(range(1500), 4, 1, 3)
     assert len(decoded) < 4 * 60
@@ -203,8 +203,8 @@ def test_long_gaps_are_skipped_not_decoded(tmp_path, monkeypatch):
 def test_frames_that_motion_needs_are_read_in_the_same_pass(tmp_path, monkeypatch):
     path = media.encode_video(tmp_path / "v.mp4", media.numbered_frames(60), options=B_FRAMES)
     passes = []
-    open_file = video._open
-    monkeypatch.setattr(video, "_open", lambda *args: passes.append(args) or open_file(*args))
+    open_file = video.decoding.open_video
+    monkeypatch.setattr(video.decoding, "open_video", lambda *args: passes.append(args) or open_file(*args))
     plain = read(path, (3, 1, 2), frame_stride=4)
     num_passes = len(passes)
     clip = read(path, (3, 1, 2), frame_stride=4, with_motion=True)
