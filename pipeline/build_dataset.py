@@ -3,12 +3,15 @@ r"""Builds a dataset from videos.
   python -m pipeline.build_dataset --layout=folders --videos=VIDEOS --output=DATA
   python -m pipeline.build_dataset --layout=ucf101 --videos=UCF-101 --annotations=ucfTrainTestlist --split=1 \
       --output=DATA --num_segments=8 --num_snippets=3
+  python -m pipeline.build_dataset --unlabeled_videos=MORE --clip_seconds=4 --output=DATA
 
 Layouts:
   folders   VIDEOS/{train,test}/CLASS/VIDEO and VIDEOS/unlabeled/VIDEO
   ucf101    VIDEOS/CLASS/v_CLASS_gNN_cNN.avi; ANNOTATIONS holds classInd.txt, trainlist0N.txt, testlist0N.txt
   hmdb51    VIDEOS/CLASS/NAME.avi; ANNOTATIONS holds CLASS_test_splitN.txt
   manifest  ANNOTATIONS is a .csv or .jsonl file: path, label (empty: unlabelled), split, group
+
+Beside any of them, or alone, --unlabeled_videos adds the videos below a directory to the split unlabeled.
 
 All options of Apache Beam are understood too: --runner, --direct_num_workers, --project and so on. Without
 --runner, the job uses the cores of this machine.
@@ -28,6 +31,17 @@ flags.DEFINE_string("videos", None, "Directory of the videos. A clip's id is its
 flags.DEFINE_string("annotations", None, "Directory of the official lists, or the manifest. Not for --layout=folders.")
 flags.DEFINE_integer(
     "split", None, "Which official split of UCF101 or HMDB51; 1 when not given.", lower_bound=1, upper_bound=3
+)
+flags.DEFINE_string(
+    "unlabeled_videos",
+    None,
+    "Directory of videos without labels, at any depth; their ids start with unlabeled/. With or without a --layout.",
+)
+flags.DEFINE_float(
+    "clip_seconds",
+    0.0,
+    "Length of the clips that each of --unlabeled_videos is cut into, named VIDEO#t=START,END in seconds from its "
+    "first frame. A last part of less than half of it joins the one before. 0: a video is one clip.",
 )
 flags.DEFINE_string("output", None, "The dataset directory to write. It appears when it is whole.")
 flags.DEFINE_bool("overwrite", False, "Replace the dataset at --output, when the new one is whole.")
@@ -59,12 +73,12 @@ flags.DEFINE_integer(
     "num_shards", None, "Files a split; by default one for each 150 MB or so, 4 at least.", lower_bound=1
 )
 flags.DEFINE_float(
-    "max_rejected", 0.05, "Largest fraction of videos that may be unusable; above it the job fails.", 0, 1
+    "max_rejected", 0.05, "Largest fraction of clips that may be unusable; above it the job fails.", 0, 1
 )
 flags.DEFINE_enum(
-    "duplicates", "fail", ["fail", "warn"], "What to do about files of the same content in different splits."
+    "duplicates", "fail", ["fail", "warn"], "What to do about files of test whose content is in another split too."
 )
-flags.mark_flags_as_required(["layout", "videos", "output"])
+flags.mark_flags_as_required(["output"])
 
 _beam_arguments: list[str] = []
 
@@ -79,18 +93,6 @@ def _parse_flags(argv: list[str]) -> list[str]:
         sys.exit(1)
     _beam_arguments.extend(remaining[1:])
     return remaining[:1]
-
-
-def _listing():
-    """Reads the listing that --layout names."""
-    from pipeline import sources
-
-    if (FLAGS.split is not None) and FLAGS.layout not in ("ucf101", "hmdb51"):
-        raise errors.UserError(f"--split has no meaning for --layout={FLAGS.layout}: leave it out.")
-    if (FLAGS.annotations is None) != (FLAGS.layout == "folders"):
-        verb = "takes no" if FLAGS.layout == "folders" else "needs"
-        raise errors.UserError(f"--layout={FLAGS.layout} {verb} --annotations.")
-    return sources.read(FLAGS.layout, FLAGS.videos, FLAGS.annotations, FLAGS.split or 1)
 
 
 def _flow():
@@ -110,18 +112,23 @@ def main() -> None:
     hr_size, lr_sizes = sizes.parse_hr_and_lr(FLAGS.hr_size, FLAGS.lr_size)
     flow = _flow()
     logging.disable(logging.WARNING)  # Beam's notices about what is not installed
-    from pipeline import beam_options
+    from pipeline import beam_options, sources
 
     beam_options.check(_beam_arguments, FLAGS)
-    listing = _listing()
-    execution = beam_options.parse(_beam_arguments, len(listing.clips))
+    listing = sources.read_all(
+        *(FLAGS.layout, FLAGS.videos, FLAGS.annotations, FLAGS.split),
+        unlabeled_videos=FLAGS.unlabeled_videos,
+        clip_seconds=FLAGS.clip_seconds,
+    )
+    # A video that is to be cut may hold any number of clips: take it to be worth all cores.
+    execution = beam_options.parse(_beam_arguments, sys.maxsize if FLAGS.clip_seconds else len(listing.clips))
     from pipeline import build, clips_to_records
 
     if not execution.is_local:
         logging.disable(logging.NOTSET)  # what a remote runner logs is its progress
 
     config = build.BuildConfig(
-        videos=FLAGS.videos,
+        videos=FLAGS.videos or "",
         output=FLAGS.output,
         settings=clips_to_records.RecordSettings(
             num_segments=FLAGS.num_segments,

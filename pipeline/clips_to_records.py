@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from typing import BinaryIO
 
 import apache_beam as beam
 import cv2
@@ -14,8 +15,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
+from pipeline import progress
 from pipeline.sources.clip import Clip
-from stat_tf.data import degrade, flow, info, record, video
+from stat_tf.data import cutting, degrade, flow, info, part_reader, record, video
 
 Size = tuple[int, int]
 
@@ -55,11 +57,19 @@ class RecordSettings:
 
 @dataclasses.dataclass(frozen=True)
 class ClipTask:
-    """A clip, its label's index (`record.UNLABELED` without one), and the shard it goes to."""
+    """What becomes one record, or a few.
+
+    Attributes:
+      clip: The clip, or the video that was cut.
+      label_index: Its label's index; `record.UNLABELED` without one.
+      shard: The shard it goes to; "" where that depends on how many clips there will be.
+      run: Which parts of the video to read, of one that was cut; None for a whole video.
+    """
 
     clip: Clip
     label_index: int
     shard: str
+    run: cutting.Run | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +97,30 @@ def noise_seed(clip_id: str, draw: int = 0) -> np.ndarray:
 
 def source_path(videos: str, clip: Clip) -> str:
     """Where a clip's video lies."""
+    if clip.file:
+        return clip.file
     if "://" in clip.path or os.path.isabs(clip.path):
         return clip.path
     return FileSystems.join(videos, *clip.path.split("/"))
 
 
-def rejection(clip: Clip, videos: str, reason: str) -> dict[str, str]:
-    """A line of `rejected.jsonl`."""
+def rejection(clip: Clip, videos: str, reason: str, clip_id: str | None = None) -> dict[str, str]:
+    """A line of `rejected.jsonl`; `clip_id` where only a part of the video is rejected."""
     path = source_path(videos, clip)
-    return {"id": clip.path, "path": path, "label": clip.label, "split": clip.split, "reason": reason}
+    return {"id": clip_id or clip.path, "path": path, "label": clip.label, "split": clip.split, "reason": reason}
+
+
+def open_error(error: Exception) -> str:
+    """Why a video cannot be used, from what `FileSystems.open` or reading it raised."""
+    return error.reason if isinstance(error, video.VideoError) else "it is missing or cannot be opened"
+
+
+def fingerprint(clip: Clip, content: str) -> str:
+    """A digest of what a video contributes to a dataset; `content` is its file's."""
+    identity = [clip.path, clip.label, clip.split, clip.group, content]
+    if clip.clip_seconds:
+        identity.append(clip.clip_seconds)
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()
 
 
 def _degrader(hr_size: Size, degradation: degrade.Degradation) -> Callable[[np.ndarray, np.ndarray], tf.Tensor]:
@@ -118,14 +143,14 @@ def _encode_flow(fields: np.ndarray, bounds: tuple[float, float]) -> list[bytes]
 
 
 class ClipToRecord(beam.DoFn):
-    """Turns a `ClipTask` into a staged record.
+    """Turns a `ClipTask` into a staged record, or into one for each of its parts.
 
     Records go through a file each, and only their paths through the runner: a local runner keeps
     in memory all that it shuffles.
 
     Yields (shard, `StagedRecord`), and under tags: `REJECTED`, a `rejection` for
-    a video that cannot be used; `CONTENTS`, (SHA-256 of the file, (split, id)) for one that
-    can; `FINGERPRINTS`, a digest of the clip's id, label, split, group and contents.
+    a clip that cannot be used; of whole videos, `CONTENTS`, (SHA-256 of the file, (split, id)) for one
+    that can, and `FINGERPRINTS`, the `fingerprint` of each.
     """
 
     def __init__(self, settings: RecordSettings, videos: str, staging: str, progress: str | None):
@@ -135,8 +160,8 @@ class ClipToRecord(beam.DoFn):
           settings: What a record holds.
           videos: Directory that the clips' paths start from.
           staging: Directory for the staged records.
-          progress: Directory on the launcher's own machine where each process counts its clips, one
-            byte each; None on other machines.
+          progress: Directory on the launcher's own machine where each process counts its clips; None on
+            other machines.
         """
         self._settings = settings
         self._videos = videos
@@ -156,35 +181,71 @@ class ClipToRecord(beam.DoFn):
         }
         self._estimate = flow.FlowEstimator(s.flow.method) if s.flow else None
 
+        self._parts = part_reader.PartReader(
+            num_segments=s.num_segments,
+            num_snippets=s.num_snippets,
+            num_frames=s.num_frames,
+            frame_stride=s.frame_stride,
+            size=s.hr_size,
+            with_motion=s.flow is not None,
+        )
+
     def process(self, task: ClipTask) -> Iterator:
+        return self._convert_parts(task) if task.run else self._convert_whole(task)
+
+    def _convert_whole(self, task: ClipTask) -> Iterator:
         clip = task.clip
-        path = source_path(self._videos, clip)
         content = ""
         try:
-            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            with self._open(clip) as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-                serialized = self._serialize(task, file)
+                source = self._read_whole(clip.path, file)
         except (video.VideoError, OSError) as error:
-            reason = error.reason if isinstance(error, video.VideoError) else "it is missing or cannot be opened"
-            self._num_rejected.inc()
-            yield beam.pvalue.TaggedOutput(REJECTED, rejection(clip, self._videos, reason))
+            yield self._reject(clip, open_error(error))
         else:
-            staged = FileSystems.join(self._staging, hashlib.sha256(clip.path.encode()).hexdigest())
-            with FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out:
-                out.write(serialized)
-            self._num_records.inc()
-            yield task.shard, StagedRecord(clip.path, staged)
+            yield self._stage(task, clip.path, source)
             yield beam.pvalue.TaggedOutput(CONTENTS, (content, (clip.split, clip.path)))
-        identity = json.dumps([clip.path, clip.label, clip.split, clip.group, content])
-        yield beam.pvalue.TaggedOutput(FINGERPRINTS, hashlib.sha256(identity.encode()).hexdigest())
-        if self._progress:
-            with open(os.path.join(self._progress, str(os.getpid())), "ab") as count:
-                count.write(b".")
+        yield beam.pvalue.TaggedOutput(FINGERPRINTS, fingerprint(clip, content))
 
-    def _serialize(self, task: ClipTask, file) -> bytes:
-        s, clip = self._settings, task.clip
-        source = video.read_clip(
-            clip.path,
+    def _convert_parts(self, task: ClipTask) -> Iterator:
+        for part, source in self._read_parts(task):
+            clip_id = f"{task.clip.path}#{part.fragment}"
+            if isinstance(source, video.VideoError):
+                yield self._reject(task.clip, source.reason, clip_id)
+            else:
+                yield self._stage(task, clip_id, source)
+
+    def _read_parts(self, task: ClipTask) -> Iterator[tuple[cutting.Part, video.VideoClip | video.VideoError]]:
+        path = task.clip.path
+        try:
+            file = self._open(task.clip)
+        except OSError as error:
+            yield from ((part, video.VideoError(path, open_error(error))) for part in task.run.parts)
+            return
+        with file:
+            yield from self._parts.read(path, task.run, file)
+
+    def _open(self, clip: Clip):
+        return FileSystems.open(source_path(self._videos, clip), compression_type=CompressionTypes.UNCOMPRESSED)
+
+    def _reject(self, clip: Clip, reason: str, clip_id: str | None = None) -> beam.pvalue.TaggedOutput:
+        self._num_rejected.inc()
+        progress.report(self._progress, done=1)
+        return beam.pvalue.TaggedOutput(REJECTED, rejection(clip, self._videos, reason, clip_id))
+
+    def _stage(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> tuple[str, StagedRecord]:
+        serialized = self._serialize(task, clip_id, source)
+        staged = FileSystems.join(self._staging, hashlib.sha256(clip_id.encode()).hexdigest())
+        with FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out:
+            out.write(serialized)
+        self._num_records.inc()
+        progress.report(self._progress, done=1)
+        return task.shard, StagedRecord(clip_id, staged)
+
+    def _read_whole(self, path: str, file: BinaryIO) -> video.VideoClip:
+        s = self._settings
+        return video.read_clip(
+            path,
             num_segments=s.num_segments,
             num_snippets=s.num_snippets,
             num_frames=s.num_frames,
@@ -193,13 +254,16 @@ class ClipToRecord(beam.DoFn):
             with_motion=s.flow is not None,
             file=file,
         )
-        seed = noise_seed(clip.path)
+
+    def _serialize(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> bytes:
+        s, clip = self._settings, task.clip
+        seed = noise_seed(clip_id)
         lr_frames = {size: make(source.frames, seed).numpy() for size, make in self._degrade.items()}
-        hr_flow, lr_flow = self._estimate_flow(clip.path, source, lr_frames) if s.flow else (None, None)
+        hr_flow, lr_flow = self._estimate_flow(clip_id, source, lr_frames) if s.flow else (None, None)
         quality = (cv2.IMWRITE_JPEG_QUALITY, s.jpeg_quality, *_FULL_CHROMA)
         return record.encode(
             record.ClipRecord(
-                clip_id=clip.path,
+                clip_id=clip_id,
                 path=clip.path,
                 group=clip.group,
                 label=clip.label,

@@ -7,10 +7,26 @@ from collections.abc import Iterator
 
 import tqdm
 
+_ADDED = "+"
+
 
 def directory(staging: str, wanted: bool) -> str | None:
-    """Where processes count their clips, one byte each; None when no bar is wanted."""
+    """Where processes count their clips (see `report`); None when no bar is wanted."""
     return os.path.join(staging, "progress") if wanted else None
+
+
+def report(path: str | None, done: int = 0, added: int = 0) -> None:
+    """Counts this process's clips.
+
+    Args:
+      path: From `directory`; None counts nothing.
+      done: Clips that are finished.
+      added: Clips found beyond those that `shown` was told of.
+    """
+    for name, number in ((str(os.getpid()), done), (f"{os.getpid()}{_ADDED}", added)):
+        if path and number > 0:
+            with open(os.path.join(path, name), "ab") as file:
+                file.write(b"." * number)
 
 
 @contextlib.contextmanager
@@ -19,7 +35,7 @@ def shown(path: str | None, total: int) -> Iterator[None]:
 
     Args:
       path: From `directory`; None shows nothing.
-      total: Clips.
+      total: Clips that are known of; those found on the way are added.
     """
     if path is None:
         yield
@@ -29,8 +45,12 @@ def shown(path: str | None, total: int) -> Iterator[None]:
     with tqdm.tqdm(total=total, unit="clip", disable=None) as bar:
 
         def update():
+            counts = {False: 0, True: 0}
             with os.scandir(path) as entries:
-                bar.update(sum(entry.stat().st_size for entry in entries) - bar.n)
+                for entry in entries:
+                    counts[entry.name.endswith(_ADDED)] += entry.stat().st_size
+            bar.total = total + counts[True]
+            bar.update(counts[False] - bar.n)
 
         def watch():
             while not done.wait(0.5):

@@ -40,6 +40,21 @@ def estimate_num_shards(num_clips: int, settings: RecordSettings) -> int:
     return max(min(_FEWEST_SHARDS, num_clips), math.ceil(num_clips * clip_bytes / _SHARD_BYTES))
 
 
+def num_shards_of(num_clips: int, settings: RecordSettings, num_shards: int | None) -> int:
+    """Shards of a split: as many as asked for, but no more than it has clips; None for a number that suits the size."""
+    return min(num_shards or estimate_num_shards(num_clips, settings), num_clips)
+
+
+def shard_name(split: str, index: int, count: int) -> str:
+    """The file name of one of `count` shards of a split."""
+    return f"{split}-{index:05d}-of-{count:05d}.tfrecord"
+
+
+def hashed_shard(clip_id: str, split: str, count: int) -> str:
+    """The shard of a clip of which nobody knows the rank among all: by the hash alone, so that shards are uneven."""
+    return shard_name(split, int.from_bytes(_order(clip_id)[-8:]) % count, count)
+
+
 def assign_shards(clips: Iterable[Clip], settings: RecordSettings, num_shards: int | None) -> dict[str, list[Clip]]:
     """Deals the clips of each split out to its shards, by the hash of their ids.
 
@@ -57,10 +72,10 @@ def assign_shards(clips: Iterable[Clip], settings: RecordSettings, num_shards: i
     shards = {}
     for split in info.SPLITS:
         members = sorted(by_split[split], key=lambda clip: _order(clip.path))
-        count = min(num_shards or estimate_num_shards(len(members), settings), len(members))
+        count = num_shards_of(len(members), settings, num_shards)
         for index in range(count):
             # Ranks of hashes, not hashes themselves, so that shards differ by one clip at most.
-            shards[f"{split}-{index:05d}-of-{count:05d}.tfrecord"] = members[index::count]
+            shards[shard_name(split, index, count)] = members[index::count]
     return shards
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import os
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from fractions import Fraction
 from typing import BinaryIO
 
@@ -73,6 +73,7 @@ class Index:
 
 
 def reason(error: Exception) -> str:
+    """What is wrong with a video, from FFmpeg's or the file system's error."""
     if isinstance(error, av.InvalidDataError | av.EOFError):
         return "it is no video file, or a part of it is missing"
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
@@ -111,13 +112,19 @@ def packets_of(container: av.container.InputContainer, stream: av.VideoStream) -
         yield packet
 
 
-def frames_of(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
-    """Decodes from where the container stands; packets that do not decode are passed over."""
-    for packet in packets_of(container, stream):
+def decode_packets(packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame | av.Packet]:
+    """Decodes packets to frames in order of presentation; yields, among them, the packets that do not decode."""
+    for packet in packets:
         try:
             yield from packet.decode()
         except av.FFmpegError:
-            continue
+            yield packet
+
+
+def frames_of(container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.VideoFrame]:
+    """Decodes from where the container stands; packets that do not decode are passed over."""
+    found = decode_packets(packets_of(container, stream))
+    return (item for item in found if isinstance(item, av.VideoFrame))
 
 
 def read_index(container: av.container.InputContainer, stream: av.VideoStream) -> Index:
@@ -139,6 +146,16 @@ def read_index(container: av.container.InputContainer, stream: av.VideoStream) -
     return Index(times, key_frames, exact, stream.time_base, float(stream.average_rate or 0))
 
 
+def read_decodable_index(path: str, file: BinaryIO | None) -> Index:
+    """Finds the frames that decode, by decoding them all; for damaged files and untrue timestamps."""
+    times = array("q")
+    with open_video(path, file) as (container, stream):
+        rate = stream.average_rate or Fraction(25)
+        for frame in frames_of(container, stream):
+            times.append(frame.pts if frame.pts is not None else round(len(times) / (rate * stream.time_base)))
+        return Index(array("q", sorted(times)), [], False, stream.time_base, float(rate))
+
+
 def group_runs(wanted: Sequence[int], key_frames: Sequence[int]) -> list[tuple[int, list[int]]]:
     """Groups frames that are decoded in one go: (where to start, frames) with a seek before each but the first."""
     runs = [(0, [])]
@@ -153,6 +170,7 @@ def group_runs(wanted: Sequence[int], key_frames: Sequence[int]) -> list[tuple[i
 
 
 def find(times: Sequence[int], time: int | None) -> int | None:
+    """The position of a time among ascending ones; None if it is not there."""
     if time is None:
         return None
     position = bisect.bisect_left(times, time)

@@ -7,9 +7,7 @@ the work grows with the clip's length, but for the eight bytes of each frame's t
 """
 
 import dataclasses
-from array import array
 from collections.abc import Sequence
-from fractions import Fraction
 from typing import BinaryIO
 
 import av
@@ -91,7 +89,7 @@ def read_clip(
         chosen, others = choose(index) if index.times else ([], [])
         found = _decode(path, file, index, sorted({*chosen, *others}), size) if chosen else None
         if found is None:
-            index = _decodable_index(path, file)
+            index = decoding.read_decodable_index(path, file)
             if not index.times:
                 raise VideoError(path, "no frame of it can be decoded")
             chosen, others = choose(index)
@@ -108,16 +106,6 @@ def read_clip(
         count=len(index.times),
         others={i: found[i] for i in others},
     )
-
-
-def _decodable_index(path: str, file: BinaryIO | None) -> decoding.Index:
-    """Finds the frames that decode, by decoding them all; for damaged files and untrue timestamps."""
-    times = array("q")
-    with decoding.open_video(path, file) as (container, stream):
-        rate = stream.average_rate or Fraction(25)
-        for frame in decoding.frames_of(container, stream):
-            times.append(frame.pts if frame.pts is not None else round(len(times) / (rate * stream.time_base)))
-        return decoding.Index(array("q", sorted(times)), [], False, stream.time_base, float(rate))
 
 
 def _decode(

@@ -1,0 +1,202 @@
+"""The Beam job of a build: clips in; shards, and a summary of what was found on the way, out."""
+
+import dataclasses
+import json
+import operator
+from collections.abc import Callable, Iterable
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import clips_to_records, cut_videos, progress, shards
+from pipeline.beam_options import Execution
+from pipeline.clips_to_records import ClipTask, RecordSettings
+from pipeline.sources import unlabeled
+
+_SUMMARY = "summary.jsonl"
+
+
+@dataclasses.dataclass
+class Summary:
+    """What the job found out, read back from its one small file: shards by name, the rest in no order."""
+
+    shards: list[dict] = dataclasses.field(default_factory=list)
+    rejected: list[dict] = dataclasses.field(default_factory=list)
+    duplicates: list[dict[str, list[str]]] = dataclasses.field(default_factory=list)
+    fingerprint: str = ""
+
+    @property
+    def num_clips(self) -> int:
+        """Clips that were found, be they stored or rejected."""
+        return sum(shard["num_clips"] for shard in self.shards) + len(self.rejected)
+
+
+class _WriteSummary(beam.DoFn):
+    def __init__(self, path: str):
+        self._path = path
+
+    def process(self, element: tuple[None, Iterable[tuple[str, object]]]):
+        lines = sorted(json.dumps(entry, sort_keys=True) for entry in element[1])
+        with FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write("".join(line + "\n" for line in lines).encode())
+
+
+def _digest_sum(digests: Iterable[str]) -> str:
+    """One digest for many, whatever their order."""
+    return f"{sum(int(digest, 16) for digest in digests) % (1 << 256):064x}"
+
+
+def _across_splits(element: tuple[str, Iterable[tuple[str, str]]]) -> list[dict[str, list[str]]]:
+    members = sorted(element[1])
+    splits = sorted({split for split, _ in members})
+    return [{"splits": splits, "ids": [path for _, path in members]}] if len(splits) > 1 else []
+
+
+@dataclasses.dataclass(frozen=True)
+class _Read:
+    """What the videos gave: (shard, staged record), and what `clips_to_records` tags."""
+
+    records: beam.PCollection
+    rejected: beam.PCollection
+    contents: beam.PCollection
+    fingerprints: beam.PCollection
+    every_shard: beam.PCollection
+
+
+_TAGS = (clips_to_records.REJECTED, clips_to_records.CONTENTS, clips_to_records.FINGERPRINTS)
+
+
+def _read_whole(tasks: beam.PCollection, convert: beam.DoFn, every_shard: beam.PCollection) -> _Read:
+    """Reads clips, each a video of its own."""
+    read = tasks | "ClipToRecord" >> beam.ParDo(convert).with_outputs(*_TAGS, main="records")
+    return _Read(read.records, *(read[tag] for tag in _TAGS), every_shard)
+
+
+def _read_cut(
+    tasks: beam.PCollection,
+    long: list[ClipTask],
+    convert: beam.DoFn,
+    cut: beam.DoFn,
+    every_shard: beam.PCollection,
+    num_shards: Callable[[int], int],
+) -> _Read:
+    """Reads clips, some of them long videos that are cut first.
+
+    How many clips those make is known only then, so that their split is spread over its shards here.
+
+    Args:
+      tasks: The clips that are videos of their own.
+      long: The videos to cut, all of the split unlabeled.
+      convert: Clips to records.
+      cut: Long videos to runs of clips.
+      every_shard: (name, None) of the other splits' shards.
+      num_shards: How many shards the split has, given how many clips the videos make.
+    """
+    split = unlabeled.SPLIT
+    runs = (
+        tasks.pipeline
+        | "LongVideos" >> beam.Create(long)
+        | "SpreadVideos" >> beam.Reshuffle()
+        | "CutVideo" >> beam.ParDo(cut).with_outputs(*_TAGS, main="runs")
+    )
+    count = (
+        runs.runs
+        | "PartsOfRun" >> beam.Map(lambda task: len(task.run.parts))
+        | "NumParts" >> beam.CombineGlobally(sum)
+        | "NumShards" >> beam.Map(num_shards)
+    )
+    # The runs of one video would stay together, and one worker with them, without another shuffle.
+    tasks = (tasks, runs.runs | "SpreadRuns" >> beam.Reshuffle()) | "WithRuns" >> beam.Flatten()
+    read = _read_whole(tasks, convert, every_shard)
+    records = read.records | "HashToShard" >> beam.Map(
+        lambda named, count: (named[0] or shards.hashed_shard(named[1].clip_id, split, count), named[1]),
+        count=beam.pvalue.AsSingleton(count),
+    )
+    names = count | "UnlabeledShards" >> beam.FlatMap(
+        lambda count: [(shards.shard_name(split, index, count), None) for index in range(count)]
+    )
+    merged = {
+        "rejected": (read.rejected, runs[clips_to_records.REJECTED]),
+        "contents": (read.contents, runs[clips_to_records.CONTENTS]),
+        "fingerprints": (read.fingerprints, runs[clips_to_records.FINGERPRINTS]),
+        "every_shard": (every_shard, names),
+    }
+    return _Read(records, **{name: both | f"All {name}" >> beam.Flatten() for name, both in merged.items()})
+
+
+def _read_summary(place: str) -> Summary:
+    summary = Summary()
+    with FileSystems.open(FileSystems.join(place, _SUMMARY)) as file:
+        for line in file.read().decode().splitlines():
+            kind, value = json.loads(line)
+            if kind == "fingerprint":
+                summary.fingerprint = value
+            else:
+                getattr(summary, kind).append(value)
+    summary.shards.sort(key=operator.itemgetter("name"))
+    return summary
+
+
+def run(
+    tasks: list[ClipTask],
+    shard_names: list[str],
+    place: str,
+    execution: Execution,
+    *,
+    videos: str,
+    settings: RecordSettings,
+    num_shards: int | None,
+) -> Summary:
+    """Runs the pipeline: clips -> records -> shards, and what was found on the way -> the summary.
+
+    Args:
+      tasks: The clips, and the long videos to cut.
+      shard_names: The shards that the tasks name.
+      place: The staging directory; finished shards go to its folder "dataset".
+      execution: Where to run.
+      videos: Directory that the clips' paths start from.
+      settings: What a record holds.
+      num_shards: Shards of a split of which videos are cut; None for a number that suits the size.
+    """
+    count = progress.directory(place, execution.is_local)
+    convert = clips_to_records.ClipToRecord(settings, videos, FileSystems.join(place, "clips"), count)
+    write = shards.WriteShard(FileSystems.join(place, "shards"), FileSystems.join(place, "dataset"))
+    long = [task for task in tasks if task.clip.clip_seconds]
+    whole = [task for task in tasks if not task.clip.clip_seconds]
+    with progress.shown(count, len(tasks)), beam.Pipeline(execution.runner, execution.options) as pipeline:
+        clips = pipeline | "Clips" >> beam.Create(whole) | "Spread" >> beam.Reshuffle()
+        # A shard all of whose clips are rejected is written too, empty.
+        every_shard = pipeline | "ShardNames" >> beam.Create([(name, None) for name in shard_names])
+        if long:
+            cut = cut_videos.CutVideo(videos, count)
+            num_whole = sum(not task.shard for task in whole)
+            read = _read_cut(
+                *(clips, long, convert, cut, every_shard),
+                lambda parts: shards.num_shards_of(parts + num_whole, settings, num_shards),
+            )
+        else:
+            read = _read_whole(clips, convert, every_shard)
+        written = (
+            (read.records, read.every_shard)
+            | "WithEmptyShards" >> beam.Flatten()
+            | "ByShard" >> beam.GroupByKey()
+            | "OnlyRecords" >> beam.MapTuple(lambda name, staged: (name, [one for one in staged if one]))
+            | "WriteShards" >> beam.ParDo(write)
+        )
+        duplicates = read.contents | "ByContent" >> beam.GroupByKey() | beam.FlatMap(_across_splits)
+        fingerprint = read.fingerprints | "Fingerprint" >> beam.CombineGlobally(_digest_sum)
+        _ = (
+            (
+                written | "Shards" >> beam.Map(lambda shard: ("shards", dataclasses.asdict(shard))),
+                read.rejected | "Rejected" >> beam.Map(lambda fields: ("rejected", fields)),
+                duplicates | "Duplicates" >> beam.Map(lambda found: ("duplicates", found)),
+                fingerprint | "OneFingerprint" >> beam.Map(lambda digest: ("fingerprint", digest)),
+            )
+            | "Found" >> beam.Flatten()
+            | "Together" >> beam.Map(lambda entry: (None, entry))
+            | "OneSummary" >> beam.GroupByKey()
+            | "WriteSummary" >> beam.ParDo(_WriteSummary(FileSystems.join(place, _SUMMARY)))
+        )
+
+    return _read_summary(place)
