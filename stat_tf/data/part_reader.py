@@ -1,7 +1,7 @@
 """The frames that stand for each part of a cut video; see `cutting` for where the parts lie.
 
-The parts of a run are decoded in one go, one part's frames in memory at a time. What does not decode costs
-the parts it lies in, and those that hold the frames up to the next key frame, which build on it.
+The parts of a run are decoded in one go, one part's frames in memory at a time. What does not decode, and the
+frames up to the next key frame, which build on it, cost the parts that need one of them.
 """
 
 import bisect
@@ -127,12 +127,12 @@ class _Source:
     ) -> Iterator[tuple[_Plan, VideoClip | VideoError | None]]:
         """Decodes in one go; each plan's result is None where a wanted frame does not appear, undamaged as it is."""
         wanted = sorted(set(itertools.chain.from_iterable(plan.wanted for plan in plans)))
-        pictures, damage = {}, []
+        pictures, damage = {}, set()
         waiting = list(plans)[::-1]
 
         def finish(plan: _Plan):
             found = {position: pictures.pop(position) for position in plan.wanted if position in pictures}
-            if any(position in plan.span for position in damage):
+            if damage.intersection(plan.wanted):
                 return plan, VideoError(self.path, "a piece of it is damaged")
             return plan, self._clip(plan, found) if len(found) == len(plan.wanted) else None
 
@@ -140,7 +140,7 @@ class _Source:
             framer = decoding.Framer(stream.sample_aspect_ratio, size)
             for position, frame in self._walk(container, stream, wanted):
                 if frame is None:
-                    damage.append(position)
+                    damage.add(position)
                     continue
                 while waiting and position >= waiting[-1].span.stop:
                     yield finish(waiting.pop())
@@ -187,7 +187,6 @@ class _Source:
                     position = self._damaged_position(item, latest)
                     if position is not None and position >= start:
                         damaged = position if damaged is None else min(damaged, position)
-                        yield position, None
                     continue
                 position = decoding.find(self.times, item.pts) if self.run.exact else latest + 1
                 if position is None or position <= latest:
@@ -195,12 +194,17 @@ class _Source:
                         break
                     continue
                 latest = position
-                if damaged is not None and item.key_frame and position > damaged:
+                if item.is_corrupt:
+                    damaged = position if damaged is None else min(damaged, position)
+                elif damaged is not None and item.key_frame and position > damaged:
+                    yield from ((lost, None) for lost in range(damaged, position))
                     damaged = None
-                is_damaged = item.is_corrupt or (damaged is not None and position >= damaged)
-                yield position, None if is_damaged else item
+                if damaged is None or position < damaged:
+                    yield position, item
                 if position >= group[-1]:
                     break
+            if damaged is not None:
+                yield from ((lost, None) for lost in range(damaged, group[-1] + 1))
 
     def _damaged_position(self, packet: av.Packet, latest: int) -> int | None:
         """Where the frame of a packet that does not decode would stand."""

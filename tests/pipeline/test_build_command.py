@@ -63,7 +63,7 @@ def undisturbed(videos, tmp_path_factory):
     code, out, err = run("--layout=folders", f"--videos={videos}", f"--output={output}", *FRAMES)
     assert code == 0, err
     assert err == ""
-    assert "train: 16 clips in 4 files" in out and "rejected: 1 videos" in out
+    assert "train: 16 clips in 4 files" in out and "rejected: 1 clips" in out
     assert f"python -m stat_tf.train --stage=teacher --data_dir={output}" in out
     return contents(output)
 
