@@ -279,7 +279,10 @@ def test_progress_counts_what_other_processes_did(tmp_path, monkeypatch):
         for process, done in (("101", b"..."), ("102", b".")):
             with open(f"{path}/{process}", "wb") as file:
                 file.write(done)
-    assert bars[0].n == 4 and bars[0].total == 5
+        progress.report(path, done=2, added=7)
+        progress.report(path, added=-1)
+        progress.report(None, done=1)
+    assert bars[0].n == 6 and bars[0].total == 12
     with progress.shown(progress.directory(str(tmp_path), wanted=False), 5):
         pass
     assert len(bars) == 1

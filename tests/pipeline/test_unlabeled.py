@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import av
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -29,6 +30,7 @@ SETTINGS = clips_to_records.RecordSettings(
     noise=2.0,
 )
 LENGTHS = {"a.mp4": 80, "deep/er/b.mkv": 55, "c.avi": 30}
+TWO = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 FRAMES = ("--hr_size=24x32", "--lr_size=12x16", "--num_segments=2", "--num_snippets=2")
 
 
@@ -166,8 +168,6 @@ def test_number_of_shards_follows_from_that_of_the_clips(films, labelled, tmp_pa
 def test_damaged_spot_and_unreadable_video_are_rejected_each_by_itself(films, tmp_path):
     shutil.copytree(films, tmp_path / "v")
     content = bytearray((tmp_path / "v" / "a.mp4").read_bytes())
-    import av
-
     packets = [packet for packet in av.open(str(films / "a.mp4")).demux(video=0) if packet.size]
     for packet in packets[25:34]:  # frames of the second second
         content[packet.pos : packet.pos + packet.size] = bytes(packet.size)
@@ -298,13 +298,12 @@ def test_shards_are_the_same_bytes_whatever_the_workers(films, labelled, tmp_pat
     shutil.copytree(films, tmp_path / "v")
     encode(tmp_path / "v" / "long.mp4", 4000)
     outputs = []
-    for name, workers in (("one", ("--direct_num_workers=1",)), ("two", ())):
-        multi = () if workers else ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    for name, workers in (("one", ("--direct_num_workers=1",)), ("two", TWO)):
         code, out, err = command(
-            *(f"--unlabeled_videos={tmp_path / 'v'}", "--clip_seconds=0.5", f"--output={tmp_path / name}", *FRAMES),
-            *("--layout=folders", f"--videos={labelled}", *workers, *multi),
+            *(f"--unlabeled_videos={tmp_path / 'v'}", "--clip_seconds=4", f"--output={tmp_path / name}", *FRAMES),
+            *("--layout=folders", f"--videos={labelled}", *workers),
         )
         assert (code, err) == (0, "")
         outputs.append({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()})
     assert outputs[0] == outputs[1]
-    assert info.load(str(tmp_path / "one")).num_clips("unlabeled") == 320 + 6 + 4 + 2 + 1
+    assert info.load(str(tmp_path / "one")).num_clips("unlabeled") == 40 + 3 + 1
