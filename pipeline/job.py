@@ -198,5 +198,4 @@ def run(
             | "OneSummary" >> beam.GroupByKey()
             | "WriteSummary" >> beam.ParDo(_WriteSummary(FileSystems.join(place, _SUMMARY)))
         )
-
     return _read_summary(place)

@@ -52,7 +52,7 @@ class DatasetInfo:
       shards: Shards by split name.
       counts: Clips by split name, then by class name ("" for unlabelled).
       num_rejected: Clips left out; `rejected.jsonl` says which and why.
-      source_fingerprint: Digest of the ids, labels, splits and contents of the source videos.
+      source_fingerprint: Digest of the source videos' ids, labels, splits, contents, and lengths to cut them to.
       warnings: What the build found odd, one sentence each.
       flow: How the stored optical flow was made; None where there is none.
     """

@@ -85,21 +85,22 @@ class PartReader:
             span = range(first, first + part.count)
             plans.append(self._plan(source, part, span, span))
             first = span.stop
-        waiting = {plan.part: plan for plan in plans}
+        waiting = {plan.part for plan in plans}
         incomplete = []
         try:
             for plan, result in source.decode(plans, self.size):
                 if result is None:
                     incomplete.append(plan)
                 else:
-                    del waiting[plan.part]
+                    waiting.remove(plan.part)
                     yield plan.part, result
             for plan in incomplete:
-                del waiting[plan.part]
-                yield plan.part, self._read_again(source, plan)
-        except (av.FFmpegError, OSError) as error:
-            for part in waiting:
-                yield part, VideoError(path, decoding.reason(error))
+                result = self._read_again(source, plan)
+                waiting.remove(plan.part)
+                yield plan.part, result
+        except (av.FFmpegError, OSError, VideoError) as error:
+            why = error if isinstance(error, VideoError) else VideoError(path, decoding.reason(error))
+            yield from ((plan.part, why) for plan in plans if plan.part in waiting)
 
     def _plan(self, source: "_Source", part: Part, span: range, shown: Sequence[int]) -> _Plan:
         times = [source.times[position] for position in shown]

@@ -157,9 +157,17 @@ def test_frames_are_chosen_among_those_that_packets_give(tmp_path, monkeypatch):
         assert numbers(results[i]) == [10 * i + j for j in CHOSEN]
 
 
-def test_file_that_is_gone_costs_all_parts(tmp_path):
+@pytest.mark.parametrize(
+    ("spoil_file", "reason"),
+    [
+        (lambda path: path.unlink(), "no such file or directory"),
+        (lambda path: path.write_bytes(b""), "it is empty"),
+        (lambda path: path.write_bytes(b"no video" * 99), "it is no video file, or a part of it is missing"),
+    ],
+)
+def test_file_that_was_spoiled_since_it_was_cut_costs_all_parts(tmp_path, spoil_file, reason):
     path = encode(tmp_path / "v.mp4")
     runs = cutting.cut_video(str(path), 0.4)
-    path.unlink()
+    spoil_file(path)
     results = read(path, runs)
-    assert len(results) == 8 and {error.reason for error in results.values()} == {"no such file or directory"}
+    assert len(results) == 8 and {error.reason for error in results.values()} == {reason}
