@@ -121,7 +121,7 @@ def spoil(path, first, last):
 
 
 @pytest.mark.parametrize("run_seconds", [60, 0.5])
-@pytest.mark.parametrize(("first", "last"), [(0, 1), (24, 25), (30, 34), (40, 41), (77, 80)])
+@pytest.mark.parametrize(("first", "last"), [(0, 1), (24, 25), (25, 26), (30, 34), (40, 41), (77, 80)])
 def test_damaged_spot_costs_the_parts_that_need_it(tmp_path, monkeypatch, run_seconds, first, last):
     monkeypatch.setattr(cutting, "_RUN_SECONDS", run_seconds)
     path = encode(tmp_path / "v.mp4")
@@ -137,6 +137,15 @@ def test_damaged_spot_costs_the_parts_that_need_it(tmp_path, monkeypatch, run_se
             assert result.reason == "a piece of it is damaged"
         else:
             assert numbers(result) == [10 * i + j for j in CHOSEN]
+
+
+def test_frames_after_a_damaged_spot_keep_their_time_where_they_have_to_be_counted(tmp_path):
+    path = encode(tmp_path / "v.avi")
+    spoil(path, 27, 33)
+    results = read(path, cutting.cut_video(str(path), 0.4))
+    for number in (0, 1, 4, 5, 6, 7):
+        (clip,) = (result for fragment, result in results.items() if fragment.startswith(f"t={number * 0.4:g},"))
+        assert numbers(clip) == [10 * number + j for j in CHOSEN]
 
 
 def test_frames_are_chosen_among_those_that_packets_give(tmp_path, monkeypatch):
