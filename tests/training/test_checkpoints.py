@@ -127,7 +127,7 @@ def test_half_written_checkpoint_is_no_checkpoint(tmp_path):
 def test_kill_between_best_and_last_repeats_the_epoch(tmp_path, monkeypatch):
     first = Parts(tmp_path)
     progress = run_epochs(first, [0.1])
-    write = checkpoints._write
+    write = checkpoint_files.write
 
     def killed_before_last(parts, directory, *rest):
         if "/last/" in directory:
