@@ -145,7 +145,7 @@ _SETTINGS = (
     ),
     flags.DEFINE_enum("strategy", "auto", ["auto", "one_device", "mirrored"], "auto: mirrored on several GPUs."),
     flags.DEFINE_integer(
-        "checkpoint_steps", 100, "Steps between two checkpoints, beside those of the epochs' ends; 0: only those.", 0
+        "checkpoint_steps", 100, "Steps between two checkpoints beside those of an epoch's end; 0: only the latter.", 0
     ),
     flags.DEFINE_integer("max_to_keep", 2, "How many checkpoints of epochs and, amid an epoch, of steps are kept.", 1),
     flags.DEFINE_integer("log_steps", 50, "Steps between two points of the TensorBoard curves.", 1),

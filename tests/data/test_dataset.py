@@ -94,11 +94,11 @@ def test_a_resumed_epoch_equals_the_same_epoch_of_an_unbroken_run(data):
     assert_same(epochs(data, num_epochs=3)[4:], epochs(data, start_epoch=2, num_epochs=3))
 
 
-@pytest.mark.parametrize("start_batch", [0, 1, 2, 3])
-def test_batches_left_out_leave_the_others_as_they_are(data, start_batch):
-    whole = epochs(data, batch_size=2, num_epochs=3)
+@pytest.mark.parametrize(("start_batch", "mixup"), [(0, 0.0), (1, 0.4), (2, 0.0), (3, 0.4)])
+def test_batches_left_out_leave_the_others_as_they_are(data, start_batch, mixup):
+    options = {"batch_size": 2, "num_epochs": 3, "mixup": mixup}
     assert_same(
-        whole[3 + start_batch :], epochs(data, batch_size=2, start_epoch=1, start_batch=start_batch, num_epochs=3)
+        epochs(data, **options)[3 + start_batch :], epochs(data, start_epoch=1, start_batch=start_batch, **options)
     )
 
 
