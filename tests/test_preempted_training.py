@@ -57,7 +57,7 @@ def test_a_run_killed_again_and_again_equals_one_never_killed(root):
     """Killed at random moments, every other time at the sight of a half-written checkpoint."""
     run_dir, chance, resumed, caught = root / "killed", random.Random(0), [], 0
     partial = run_dir / "checkpoints" / "partial"
-    for attempt in range(12):
+    for attempt in range(6):
         before = set(partial.glob("*")) if partial.exists() else set()
         process = start(root / "data", run_dir, "--checkpoint_steps=1")
         glob = "*.tmp" if attempt % 2 else "epoch-????-step-??????"
