@@ -20,7 +20,8 @@ def run(main: Callable[[], int | None], flags_parser: Callable | None = None) ->
       flags_parser: As in `absl.app.run`; for commands that take other tools' options too.
 
     A `UserError` ends the command with exit code 1 and its message on stderr, a keyboard
-    interrupt with 130, a flag that does not parse with 1 and absl's own message.
+    interrupt with 130, a `StoppedBySignal` with 128 plus the signal's number and its message, a
+    flag that does not parse with 1 and absl's own message.
     """
     # TensorFlow's start-up notices would drown a one-line error; the environment still wins.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -36,6 +37,9 @@ def run(main: Callable[[], int | None], flags_parser: Callable | None = None) ->
         except errors.UserError as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
+        except errors.StoppedBySignal as stopped:
+            print(stopped, file=sys.stderr)
+            return stopped.exit_code
         except KeyboardInterrupt:
             print("Interrupted.", file=sys.stderr)
             return 130

@@ -1,4 +1,6 @@
-"""The one exception that means "the input is wrong", as against "the program is wrong", and how to word others."""
+"""The exceptions that commands end with in a sentence and no traceback, and how to word others."""
+
+import signal
 
 
 class UserError(Exception):
@@ -7,6 +9,19 @@ class UserError(Exception):
     The message is one or two plain sentences that name the thing and how to mend it. Commands
     print it without a traceback and exit with code 1 (see `stat_tf.command`).
     """
+
+
+class StoppedBySignal(Exception):
+    """The process was told to end (SIGTERM, SIGINT), and has kept its state first.
+
+    The message says where the state is. Commands print it without a traceback and exit with `exit_code`, as a
+    process does that the signal killed.
+    """
+
+    def __init__(self, signal_number: int, state: str):
+        """Words the message: which signal, then `state`, what was kept and how to go on."""
+        super().__init__(f"Stopped by {signal.Signals(signal_number).name}: {state}")
+        self.exit_code = 128 + signal_number
 
 
 def brief(error: Exception) -> str:

@@ -7,8 +7,9 @@ r"""Trains a teacher, a student, or a student with a teacher's attention (with l
 
 Stage unsupervised, SAT and TAT alone on unlabelled clips, may come before stage stat, whose --init_run it then is.
 
-Run it again to resume: a run goes on from its last complete epoch and ends as if it had never
-been stopped. Settings can be kept in a file, one flag a line, given by --flagfile; the paper's
+Run it again to resume: a run goes on from its newest checkpoint and ends as if it had never been
+stopped. Told to end (SIGTERM, Ctrl-C), it saves its state after the step it is at and exits with
+code 143 or 130. Settings can be kept in a file, one flag a line, given by --flagfile; the paper's
 (section 4.2) are the defaults.
 """
 
@@ -143,6 +144,10 @@ _SETTINGS = (
         "recompute_grad", False, "R(2+1)D: compute blocks again for the gradient instead of keeping them in memory."
     ),
     flags.DEFINE_enum("strategy", "auto", ["auto", "one_device", "mirrored"], "auto: mirrored on several GPUs."),
+    flags.DEFINE_integer(
+        "checkpoint_steps", 100, "Steps between two checkpoints beside those of an epoch's end; 0: only the latter.", 0
+    ),
+    flags.DEFINE_integer("max_to_keep", 2, "How many checkpoints of epochs and, amid an epoch, of steps are kept.", 1),
     flags.DEFINE_integer("log_steps", 50, "Steps between two points of the TensorBoard curves.", 1),
 )
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Where this run is kept.", required=True)

@@ -58,6 +58,8 @@ SETTINGS = {
     "recompute_grad": False,
     "strategy": "one_device",
     "log_steps": 1,
+    "checkpoint_steps": 1,
+    "max_to_keep": 2,
 }
 
 

@@ -193,6 +193,7 @@ def training_dataset(
     degradation: degrade.Degradation,
     seed: int,
     start_epoch: int = 0,
+    start_batch: int = 0,
     num_epochs: int = 1,
     stream: str = "rgb",
     views: Sequence[str] = VIEWS,
@@ -210,6 +211,7 @@ def training_dataset(
       degradation: How the LR frames are made from them; of flow, only the LR size counts.
       seed: With the epoch, fixes all that is random.
       start_epoch: The first epoch, for a run that goes on.
+      start_batch: How many of its batches are left out; their clips are read, but not decoded.
       num_epochs: The epoch before which to stop.
       stream: One of `streams.STREAMS`. LR flow is the stored one, cropped and mirrored as the HR flow is.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not computed.
@@ -264,14 +266,16 @@ def training_dataset(
         order_seed = tf.stack([tf.constant(seed, tf.int64), epoch])
         files = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(paths, order_seed))
         clips = files.interleave(tf.data.TFRecordDataset, cycle_length=min(16, paths.shape[0]))
+        skipped = tf.where(epoch == start_epoch, tf.constant(start_batch, tf.int64), 0)
         clips = clips.shuffle(
             _shuffle_buffer(info, splits), seed=epoch + 1000003 * seed, reshuffle_each_iteration=False
         )
-        clips = clips.enumerate().map(lambda position, clip: load(epoch, position, clip), tf.data.AUTOTUNE)
-        batches = clips.batch(batch_size)
+        # Counted before: what clips and batches look like depends on their position in the whole epoch.
+        clips = clips.enumerate().skip(skipped * batch_size)
+        batches = clips.map(lambda position, clip: load(epoch, position, clip), tf.data.AUTOTUNE).batch(batch_size)
         if not mixup:
             return batches
-        return batches.enumerate().map(lambda number, batch: blend(epoch, number, batch), tf.data.AUTOTUNE)
+        return batches.enumerate(skipped).map(lambda number, batch: blend(epoch, number, batch), tf.data.AUTOTUNE)
 
     return _finish(tf.data.Dataset.range(start_epoch, num_epochs).flat_map(one_epoch))
 

@@ -88,7 +88,14 @@ class TensorBoardScalars(tf.keras.callbacks.Callback):
     """
 
     def __init__(
-        self, log_dir: str, weights_at: Callable[[int], LossWeights], *, batch_size: int, num_clips: int, log_steps: int
+        self,
+        log_dir: str,
+        weights_at: Callable[[int], LossWeights],
+        *,
+        batch_size: int,
+        num_clips: int,
+        log_steps: int,
+        first_step: int = 0,
     ):
         """Prepares the writers.
 
@@ -98,22 +105,24 @@ class TensorBoardScalars(tf.keras.callbacks.Callback):
           batch_size: Clips a step.
           num_clips: Clips an epoch; its last step has what remains.
           log_steps: Steps between two points.
+          first_step: Steps of the first epoch that were done before, when it is the only one of this `fit`.
         """
         super().__init__()
         self._train = tf.summary.create_file_writer(os.path.join(log_dir, "train"))
         self._eval = tf.summary.create_file_writer(os.path.join(log_dir, "eval"))
         self._weights_at = weights_at
         self._batch_size, self._num_clips, self._log_steps = batch_size, num_clips, log_steps
-        self._epoch = 0
+        self._epoch, self._first_step = 0, first_step
         self._started, self._clips_before = 0.0, 0
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         self._epoch = epoch
-        self._started, self._clips_before = time.perf_counter(), 0
+        self._started, self._clips_before = time.perf_counter(), self._first_step * self._batch_size
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        clips = min((batch + 1) * self._batch_size, self._num_clips)
-        if (batch + 1) % self._log_steps and clips < self._num_clips:
+        step = self._first_step + batch + 1
+        clips = min(step * self._batch_size, self._num_clips)
+        if step % self._log_steps and clips < self._num_clips:
             return
         now = time.perf_counter()
         scalars = {
@@ -160,15 +169,15 @@ class ProgressBar(tf.keras.callbacks.Callback):
     running means a second time.
     """
 
-    def __init__(self, epochs: int, steps: int):
-        """`epochs` in all, of `steps` each."""
+    def __init__(self, epochs: int, steps: int, first_step: int = 0):
+        """`epochs` in all, of `steps` each; `first_step` of the only one of this `fit` were done before."""
         super().__init__()
-        self._epochs, self._steps = epochs, steps
+        self._epochs, self._steps, self._first_step = epochs, steps, first_step
         self._bar = None
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         title = f"epoch {epoch + 1}/{self._epochs}"
-        self._bar = tqdm.tqdm(total=self._steps, desc=title, unit="step", disable=None)
+        self._bar = tqdm.tqdm(total=self._steps, initial=self._first_step, desc=title, unit="step", disable=None)
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         if not self._bar.disable:

@@ -2,102 +2,98 @@
 
 Each is written aside and renamed into place, so that one that has its final name is whole whenever
 the process was killed. `best` holds the recognizer; `last` holds the optimizer and `state.json`
-beside it. Neither holds a teacher. The two newest of `last` are kept, so that one damaged on disk
-costs an epoch and not the run.
+beside it. Neither holds a teacher. The newest few of `last` are kept, so that one damaged on disk
+costs an epoch and not the run. Between epochs' ends there are partial ones (`step_checkpoints`).
 """
 
-import dataclasses
+import contextlib
 import hashlib
 import json
 import os
-import re
 import shutil
-import warnings
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
 from stat_tf import errors, files
 from stat_tf.models import recognizer as recognizer_lib
+from stat_tf.training import checkpoint_files
+from stat_tf.training.checkpoint_files import DAMAGE, Progress, checkpoint_dir
 from stat_tf.training.run_config import RunConfig, Source
+from stat_tf.training.step_checkpoints import StepCheckpoints
 
 HISTORY_NAME = "history.jsonl"
-_KEPT = 2
-_STATE_NAME = "state.json"
 _RECOGNIZER = "recognizer"
 _OPTIMIZER = "optimizer"
-
-
-@dataclasses.dataclass(frozen=True)
-class Progress:
-    """How far a run has come.
-
-    Attributes:
-      history: One dict of metrics an epoch, in order; its "epoch" counts from 1.
-      best_epoch: The epoch, counted from 1, whose checkpoint is the best; 0 before the first.
-      best_value: Its prec@1 on the evaluation split; None where there is no such split.
-    """
-
-    history: tuple[dict[str, Any], ...] = ()
-    best_epoch: int = 0
-    best_value: float | None = None
-
-    @property
-    def epochs_done(self) -> int:
-        """Complete epochs."""
-        return len(self.history)
-
-    def after_epoch(self, metrics: dict[str, Any], value: float | None) -> "Progress":
-        """The progress after one more epoch.
-
-        Args:
-          metrics: What `history.jsonl` records of it.
-          value: Its prec@1 on the evaluation split. Without one, the newest epoch is the best.
-        """
-        better = value is None or self.best_value is None or value > self.best_value
-        epoch = self.epochs_done + 1
-        return Progress(
-            history=(*self.history, {"epoch": epoch, **metrics}),
-            best_epoch=epoch if better else self.best_epoch,
-            best_value=value if better else self.best_value,
-        )
 
 
 class RunCheckpoints:
     """Writes and restores one run's checkpoints and its `history.jsonl`."""
 
-    def __init__(self, run_dir: str, recognizer: tf.keras.Model, optimizer: tf.keras.optimizers.Optimizer):
+    def __init__(
+        self,
+        run_dir: str,
+        recognizer: tf.keras.Model,
+        optimizer: tf.keras.optimizers.Optimizer,
+        metrics: Mapping[str, tf.keras.metrics.Metric] | None = None,
+        *,
+        max_to_keep: int = 2,
+    ):
         """Prepares the run directory; sweeps up what a killed process left half-written.
 
         Args:
           run_dir: The run directory.
           recognizer: The built network that is trained.
           optimizer: Its optimizer, built on the trainable variables.
+          metrics: The running means of the epoch, by name, for partial checkpoints.
+          max_to_keep: How many of `last`, and of the partial ones, are kept.
+
+        Raises:
+          UserError: The directories cannot be made.
         """
         self._run_dir = run_dir
         self._parts = {_RECOGNIZER: recognizer, _OPTIMIZER: optimizer}
-        for which in ("last", "best"):
-            directory = checkpoint_dir(run_dir, which)
-            os.makedirs(directory, exist_ok=True)
-            for name in os.listdir(directory):
-                if name.endswith(".tmp"):
-                    shutil.rmtree(os.path.join(directory, name))
+        self._max_to_keep = max_to_keep
+        self._steps = StepCheckpoints(run_dir, self._parts, metrics or {}, recognizer.distribute_strategy, max_to_keep)
+        for which in ("last", "best", "partial"):
+            checkpoint_files.prepare(checkpoint_dir(run_dir, which))
 
     def save(self, progress: Progress) -> None:
         """Records a finished epoch: the best checkpoint if it is, the last one, the history.
 
         `last` is the commit point: what precedes it is written again by a resumed run, what
         follows is made from it by `restore`.
+
+        Raises:
+          UserError: Something cannot be written.
         """
+        self._steps.wait()
         epoch = progress.epochs_done
         if progress.best_epoch == epoch:
-            _write({_RECOGNIZER: self._parts[_RECOGNIZER]}, _epoch_dir(self._run_dir, "best", epoch))
-        _write(self._parts, _epoch_dir(self._run_dir, "last", epoch), progress)
+            best = {_RECOGNIZER: self._parts[_RECOGNIZER]}
+            checkpoint_files.write(_epoch_dir(self._run_dir, "best", epoch), _writer(best))
+        checkpoint_files.write(_epoch_dir(self._run_dir, "last", epoch), _writer(self._parts), progress)
         self._write_history(progress)
         self._prune()
 
+    def save_step(self, progress: Progress) -> None:
+        """Begins to save the state amid an epoch; returns when the variables are copied.
+
+        Raises:
+          UserError: The save begun before this one failed.
+        """
+        self._steps.save(progress)
+
+    def wait(self) -> None:
+        """Waits until what `save_step` began is on disk.
+
+        Raises:
+          UserError: It cannot be written.
+        """
+        self._steps.wait()
+
     def restore(self) -> Progress:
-        """Loads the newest undamaged checkpoint of `last` into the recognizer and the optimizer.
+        """Loads the newest undamaged checkpoint, of `last` or partial, into everything that is trained.
 
         Returns:
           Where the run stands; an empty `Progress` where there is nothing to resume.
@@ -105,36 +101,59 @@ class RunCheckpoints:
         Raises:
           UserError: The checkpoint is of another architecture.
         """
-        for epoch in reversed(_epochs(self._run_dir, "last")):
-            directory = _epoch_dir(self._run_dir, "last", epoch)
+        last = [(epoch, 0) for epoch in _epochs(self._run_dir, "last")]
+        for position in sorted(last + self._steps.positions(), reverse=True):
+            epochs_done, step = position
+            directory = self._steps.path(position) if step else _epoch_dir(self._run_dir, "last", epochs_done)
             try:
-                progress = _read_progress(directory)
-                for part in self._parts:
-                    _check_readable(directory, part)
-            except _DAMAGE as error:
-                warnings.warn(f"Set the damaged checkpoint {directory} aside: {errors.brief(error)}.", stacklevel=2)
-                _set_aside(directory)
+                progress = checkpoint_files.read_progress(directory)
+                if step:
+                    arrays = self._steps.read(position)
+                else:
+                    for part in self._parts:
+                        _check_readable(directory, part)
+            except DAMAGE as error:
+                checkpoint_files.set_aside(directory, error)
                 continue
-            for part, trackable in self._parts.items():
-                _read(trackable, directory, part)
+            if step:
+                try:
+                    self._steps.put_back(arrays)
+                except ValueError as error:
+                    raise _other_architecture(directory, error) from error
+            else:
+                for part, trackable in self._parts.items():
+                    _read(trackable, directory, part)
             self._write_history(progress)
             return progress
         return Progress()
 
+    def __enter__(self) -> "RunCheckpoints":
+        return self
+
+    def __exit__(self, exception_type: type | None, *_: object) -> None:
+        """Ends the writing thread; what it could not write is an error, unless there is another."""
+        self._steps.close(quietly=exception_type is not None)
+
     def _write_history(self, progress: Progress) -> None:
+        path = os.path.join(self._run_dir, HISTORY_NAME)
         lines = "".join(json.dumps(entry) + "\n" for entry in progress.history)
-        files.write_text(os.path.join(self._run_dir, HISTORY_NAME), lines)
+        with checkpoint_files.explain_write_errors(path):
+            files.write_text(path, lines)
 
     def _prune(self) -> None:
         epochs = _epochs(self._run_dir, "last")
-        kept = epochs[-_KEPT:]
-        # An older `last` may yet be resumed from, and names its own best.
-        best = {_read_progress(_epoch_dir(self._run_dir, "last", epoch)).best_epoch for epoch in kept}
-        for epoch in epochs[:-_KEPT]:
+        kept = epochs[-self._max_to_keep :]
+        best = set()
+        for epoch in kept:
+            # An older `last` may yet be resumed from, and names its own best.
+            with contextlib.suppress(*DAMAGE):
+                best.add(checkpoint_files.read_progress(_epoch_dir(self._run_dir, "last", epoch)).best_epoch)
+        for epoch in epochs[: -self._max_to_keep]:
             shutil.rmtree(_epoch_dir(self._run_dir, "last", epoch))
         for epoch in _epochs(self._run_dir, "best"):
             if epoch not in best:
                 shutil.rmtree(_epoch_dir(self._run_dir, "best", epoch))
+        self._steps.prune(epochs[-1])
 
 
 def load_recognizer(run_dir: str, which: str = "best") -> tuple[recognizer_lib.Recognizer, RunConfig]:
@@ -170,16 +189,11 @@ def restore_recognizer(recognizer: tf.keras.Model, run_dir: str, which: str = "b
     directory = _epoch_dir(run_dir, which, epochs[-1])
     try:
         _check_readable(directory, _RECOGNIZER)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise errors.UserError(
             f"The checkpoint {directory} is damaged ({errors.brief(error)}): delete it and train again."
         ) from error
     _read(recognizer, directory, _RECOGNIZER)
-
-
-def checkpoint_dir(run_dir: str, which: str) -> str:
-    """Where a run keeps its "last" or "best" checkpoints."""
-    return os.path.join(run_dir, "checkpoints", which)
 
 
 def newest_epoch(run_dir: str, which: str) -> int:
@@ -216,9 +230,6 @@ def source_of(run_dir: str, epochs: int) -> Source:
 # checkpoint.py adds a line for each value left over when it is garbage collected.
 tf.get_logger().addFilter(lambda record: record.module != "checkpoint")
 
-# What reading a truncated, overwritten or half-deleted checkpoint raises.
-_DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, TypeError, RuntimeError)
-
 
 def _epoch_dir(run_dir: str, which: str, epoch: int) -> str:
     return os.path.join(checkpoint_dir(run_dir, which), f"epoch-{epoch:04d}")
@@ -226,33 +237,15 @@ def _epoch_dir(run_dir: str, which: str, epoch: int) -> str:
 
 def _epochs(run_dir: str, which: str) -> list[int]:
     """The epochs with a checkpoint, ascending."""
-    directory = checkpoint_dir(run_dir, which)
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    return sorted(int(match[1]) for match in (re.fullmatch(r"epoch-(\d+)", name) for name in names) if match)
+    return [epoch for (epoch,) in checkpoint_files.numbered(checkpoint_dir(run_dir, which), r"epoch-(\d+)")]
 
 
-def _write(parts: dict[str, tf.Module], directory: str, progress: Progress | None = None) -> None:
-    aside = f"{directory}.tmp"
-    os.makedirs(aside)
-    for part, trackable in parts.items():
-        tf.train.Checkpoint(**{part: trackable}).write(os.path.join(aside, part))
-    if progress is not None:
-        files.write_text(os.path.join(aside, _STATE_NAME), json.dumps(dataclasses.asdict(progress)) + "\n")
-    if os.path.isdir(directory):  # a best one, whose process was killed before its `last` was in place
-        shutil.rmtree(directory)
-    os.rename(aside, directory)
+def _writer(parts: Mapping[str, tf.Module]) -> Callable[[str], None]:
+    def write_parts(directory):
+        for part, trackable in parts.items():
+            tf.train.Checkpoint(**{part: trackable}).write(os.path.join(directory, part))
 
-
-def _set_aside(directory: str) -> None:
-    damaged = f"{directory}.damaged"
-    shutil.rmtree(damaged, ignore_errors=True)
-    os.rename(directory, damaged)
-
-
-def _read_progress(directory: str) -> Progress:
-    with open(os.path.join(directory, _STATE_NAME), encoding="utf-8") as file:
-        fields = json.load(file)
-    return Progress(**{**fields, "history": tuple(fields["history"])})
+    return write_parts
 
 
 def _check_readable(directory: str, part: str) -> None:
@@ -266,7 +259,11 @@ def _read(trackable: tf.Module, directory: str, part: str) -> None:
     try:
         tf.train.Checkpoint(**{part: trackable}).read(os.path.join(directory, part)).assert_consumed()
     except (ValueError, AssertionError) as error:
-        raise errors.UserError(
-            f"The checkpoint {directory} is of another architecture than asked for ({errors.brief(error)}): "
-            "use the settings it was trained with, or another run directory."
-        ) from error
+        raise _other_architecture(directory, error) from error
+
+
+def _other_architecture(directory: str, error: Exception) -> errors.UserError:
+    return errors.UserError(
+        f"The checkpoint {directory} is of another architecture than asked for ({errors.brief(error)}): "
+        "use the settings it was trained with, or another run directory."
+    )

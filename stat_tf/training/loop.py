@@ -12,7 +12,7 @@ from stat_tf.data import info as info_lib
 from stat_tf.models import pretrained
 from stat_tf.models import recognizer as recognizer_lib
 from stat_tf.training import callbacks as callbacks_lib
-from stat_tf.training import checkpoints, resolve, schedules
+from stat_tf.training import checkpoints, preemption, resolve, resumption, schedules
 from stat_tf.training.run_config import FILE_NAME, RunConfig
 from stat_tf.training.transfer import TransferModel, fill_replicas
 
@@ -40,6 +40,7 @@ def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkp
     Raises:
       UserError: The directory holds another run or cannot be written to, a checkpoint or shard is damaged, or
         the loss or a variable is not finite any more.
+      StoppedBySignal: The process was told to end; its state is kept.
     """
     _check_run_dir(config, run_dir)
     strategy = make_strategy(config.strategy)
@@ -49,29 +50,76 @@ def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkp
     if not os.path.exists(os.path.join(run_dir, FILE_NAME)):
         # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
         config.save(run_dir)
-    saved = checkpoints.RunCheckpoints(run_dir, model.student, model.optimizer)
+    saved = checkpoints.RunCheckpoints(
+        run_dir, model.student, model.optimizer, resumption.means(model), max_to_keep=config.max_to_keep
+    )
     progress = saved.restore()
     if progress.epochs_done == config.epochs:
         print(f"{run_dir} is already trained to its last epoch; nothing is left to do.")
         return progress
-    if progress.epochs_done:
+    if progress.step:
+        print(f"Resuming {run_dir} after step {progress.step} of epoch {progress.epochs_done + 1} of {config.epochs}.")
+    elif progress.epochs_done:
         print(f"Resuming {run_dir} after epoch {progress.epochs_done} of {config.epochs}.")
     elif origin:
         print(origin)
     recorder = callbacks_lib.RunRecorder(saved, progress)
-    batches = training_data(config, info, views=_views(config, model), start_epoch=progress.epochs_done)
-    evaluation_batches = evaluation_data(config, info) if config.eval_split else None
-    with dataset.explain_read_errors(config.data_dir, info):
-        model.fit(
-            _spread(batches, strategy),
-            initial_epoch=progress.epochs_done,
-            epochs=config.epochs,
-            steps_per_epoch=dataset.steps_per_epoch(info, config.train_splits, config.batch_size),
-            validation_data=_spread(evaluation_batches, strategy) if config.eval_split else None,
-            callbacks=_callbacks(config, info, run_dir, recorder),
-            verbose=0,
-        )
+    with saved, preemption.stop_requests() as request, dataset.explain_read_errors(config.data_dir, info):
+        fit = functools.partial(_fit, config, info, run_dir, model, saved, recorder, request)
+        if progress.step:
+            # Keras' epochs all have the same number of steps: what remains of this one is a `fit` of its own.
+            fit(progress.epochs_done + 1)
+        if recorder.progress.epochs_done < config.epochs:
+            fit(config.epochs)
     return recorder.progress
+
+
+def _fit(
+    config: RunConfig,
+    info: info_lib.DatasetInfo,
+    run_dir: str,
+    model: TransferModel,
+    saved: checkpoints.RunCheckpoints,
+    recorder: callbacks_lib.RunRecorder,
+    request: preemption.StopRequest,
+    epochs: int,
+) -> None:
+    """Trains from where `recorder` stands until so many epochs are done in all."""
+    progress, steps = recorder.progress, dataset.steps_per_epoch(info, config.train_splits, config.batch_size)
+    strategy = model.distribute_strategy
+    evaluation_batches = _spread(evaluation_data(config, info), strategy) if config.eval_split else None
+    callbacks = [
+        *_callbacks(config, info, run_dir, recorder),
+        resumption.StepRecorder(
+            saved,
+            recorder,
+            request,
+            run_dir=run_dir,
+            steps=steps,
+            save_steps=config.checkpoint_steps,
+            epochs=config.epochs,
+        ),
+    ]
+    if progress.step == steps:
+        resumption.finish_epoch(model, progress.epochs_done, evaluation_batches, callbacks)
+        return
+    batches = training_data(
+        config,
+        info,
+        views=_views(config, model),
+        start_epoch=progress.epochs_done,
+        start_batch=progress.step,
+        epochs=epochs,
+    )
+    model.fit(
+        _spread(batches, strategy),
+        initial_epoch=progress.epochs_done,
+        epochs=epochs,
+        steps_per_epoch=steps - progress.step,
+        validation_data=evaluation_batches,
+        callbacks=callbacks,
+        verbose=0,
+    )
 
 
 def make_strategy(name: str) -> tf.distribute.Strategy:
@@ -141,9 +189,15 @@ def learning_rate(config: RunConfig, steps_per_epoch: int) -> tf.keras.optimizer
 
 
 def training_data(
-    config: RunConfig, info: info_lib.DatasetInfo, *, views: tuple[str, ...], start_epoch: int = 0
+    config: RunConfig,
+    info: info_lib.DatasetInfo,
+    *,
+    views: tuple[str, ...],
+    start_epoch: int = 0,
+    start_batch: int = 0,
+    epochs: int | None = None,
 ) -> tf.data.Dataset:
-    """The run's training batches from an epoch to the last, one after another."""
+    """The run's training batches from a batch of an epoch on, until `epochs`, by default all, are done."""
     return dataset.training_dataset(
         config.data_dir,
         info,
@@ -153,7 +207,8 @@ def training_data(
         degradation=degrade.Degradation(config.lr_size, config.lens_blur, config.noise),
         seed=config.seed,
         start_epoch=start_epoch,
-        num_epochs=config.epochs,
+        start_batch=start_batch,
+        num_epochs=epochs or config.epochs,
         stream=config.stream,
         views=views,
         labeled=config.labeled,
@@ -231,6 +286,9 @@ def _callbacks(
             batch_size=config.batch_size,
             num_clips=info.num_clips(*config.train_splits),
             log_steps=config.log_steps,
+            first_step=recorder.progress.step,
         ),
-        callbacks_lib.ProgressBar(config.epochs, dataset.steps_per_epoch(info, config.train_splits, config.batch_size)),
+        callbacks_lib.ProgressBar(
+            config.epochs, dataset.steps_per_epoch(info, config.train_splits, config.batch_size), recorder.progress.step
+        ),
     ]

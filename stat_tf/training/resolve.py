@@ -42,6 +42,7 @@ _POSITIVE = (
     "rolling_period",
     "temperature",
     "log_steps",
+    "max_to_keep",
 )
 _NOT_NEGATIVE = (
     "weight_decay",
@@ -52,6 +53,7 @@ _NOT_NEGATIVE = (
     "label_smoothing",
     "mixup",
     "seed",
+    "checkpoint_steps",
 )
 
 

@@ -15,7 +15,7 @@ TRANSFER_STAGES = ("unsupervised", "stat")
 
 # Where a run happens and what it reports, as against what it computes: these may change between
 # a run and its resumption. `data_fingerprint` guards against other data at `data_dir`.
-_CIRCUMSTANCES = ("data_dir", "strategy", "log_steps", "recompute_grad")
+_CIRCUMSTANCES = ("data_dir", "strategy", "log_steps", "recompute_grad", "checkpoint_steps", "max_to_keep")
 # The flag of the run that each comes from.
 _SOURCES = {"teacher_source": "teacher_run", "init_source": "init_run"}
 
@@ -90,6 +90,8 @@ class RunConfig:
       flow_method: The dataset's, of a flow run; else "".
       flow_bound: The dataset's, of a flow run; else 0.
       accumulation_steps: Parts in which each batch goes through the networks.
+      checkpoint_steps: Steps between two checkpoints amid an epoch; 0 for none.
+      max_to_keep: How many checkpoints of epochs, and how many amid the epoch, are kept.
       recompute_grad: Whether residual blocks are computed again for the gradient, to save memory.
       train_splits: The splits trained on: "train", "unlabeled", or both.
       unlabeled_fingerprint: Digest of the unlabelled shards' checksums, if they are trained on; else "".
@@ -155,6 +157,8 @@ class RunConfig:
     confidence_weighting: bool = False
     label_smoothing: float = 0.0
     mixup: float = 0.0
+    checkpoint_steps: int = 100
+    max_to_keep: int = 2
 
     @property
     def labeled(self) -> bool:

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from stat_tf import errors
 from stat_tf.data import augment, dataset, degrade
@@ -91,6 +92,26 @@ def test_same_seed_same_batches_and_another_seed_or_epoch_others(data):
 
 def test_a_resumed_epoch_equals_the_same_epoch_of_an_unbroken_run(data):
     assert_same(epochs(data, num_epochs=3)[4:], epochs(data, start_epoch=2, num_epochs=3))
+
+
+@pytest.mark.parametrize(("start_batch", "mixup"), [(0, 0.0), (1, 0.4), (2, 0.0), (3, 0.4)])
+def test_batches_left_out_leave_the_others_as_they_are(data, start_batch, mixup):
+    options = {"batch_size": 2, "num_epochs": 3, "mixup": mixup}
+    assert_same(
+        epochs(data, **options)[3 + start_batch :], epochs(data, start_epoch=1, start_batch=start_batch, **options)
+    )
+
+
+def test_batches_left_out_are_not_decoded(data, monkeypatch):
+    decode, decoded = dataset._decode_jpeg, []
+
+    def counted(image):
+        image = tf.numpy_function(lambda value: decoded.append(1) or value, [image], tf.string)
+        return decode(tf.ensure_shape(image, []))
+
+    monkeypatch.setattr(dataset, "_decode_jpeg", counted)
+    assert len(epochs(data, start_batch=1)) == 1
+    assert len(decoded) == 2 * 2  # of two clips, an image a segment
 
 
 def test_snippets_are_drawn_within_their_segment_and_all_are_used(data):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from stat_tf import errors
-from stat_tf.training import checkpoints, schedules
+from stat_tf.training import checkpoint_files, checkpoints, schedules
 from stat_tf.training.checkpoints import Progress, RunCheckpoints
 from tests import datasets, runs
 
@@ -127,14 +127,14 @@ def test_half_written_checkpoint_is_no_checkpoint(tmp_path):
 def test_kill_between_best_and_last_repeats_the_epoch(tmp_path, monkeypatch):
     first = Parts(tmp_path)
     progress = run_epochs(first, [0.1])
-    write = checkpoints._write
+    write = checkpoint_files.write
 
-    def killed_before_last(parts, directory, *rest):
+    def killed_before_last(directory, *rest):
         if "/last/" in directory:
             raise KeyboardInterrupt
-        write(parts, directory, *rest)
+        write(directory, *rest)
 
-    monkeypatch.setattr(checkpoints, "_write", killed_before_last)
+    monkeypatch.setattr(checkpoint_files, "write", killed_before_last)
     with pytest.raises(KeyboardInterrupt):
         run_epochs(first, [0.9], progress)
     monkeypatch.undo()

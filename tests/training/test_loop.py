@@ -113,7 +113,7 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
     calls = {}
     for name in ("training_dataset", "evaluation_dataset"):
         monkeypatch.setattr(dataset, name, lambda *args, name=name, **rest: calls.update({name: (args, rest)}))
-    loop.training_data(config, info, views=("hr", "lr"), start_epoch=4)
+    loop.training_data(config, info, views=("hr", "lr"), start_epoch=4, start_batch=1)
     loop.evaluation_data(config, info)
     args, rest = calls["training_dataset"]
     assert args == (str(root / "data"), info, ("train", "unlabeled"))
@@ -123,6 +123,7 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
         "degradation": degrade.Degradation((12, 16), lens_blur=1.25, noise=3.5),
         "seed": 11,
         "start_epoch": 4,
+        "start_batch": 1,
         "num_epochs": 6,
         "stream": "rgb",
         "views": ("hr", "lr"),

@@ -62,7 +62,8 @@ def test_differing_architecture_is_named_with_both_values(config):
 
 
 def test_moved_data_and_other_devices_resume(config):
-    dataclasses.replace(config, data_dir="moved", strategy="mirrored", log_steps=7).check_same_run(config, "RUN")
+    moved = dataclasses.replace(config, data_dir="moved", strategy="mirrored", log_steps=7)
+    dataclasses.replace(moved, checkpoint_steps=0, max_to_keep=9).check_same_run(config, "RUN")
 
 
 @pytest.mark.parametrize("flag", ["init_run", "teacher_run"])

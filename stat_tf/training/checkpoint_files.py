@@ -1,0 +1,153 @@
+"""What all checkpoints of a run have in common: places, writing aside, `state.json`, damage."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from stat_tf import errors, files
+
+# What reading a truncated, overwritten or half-deleted checkpoint raises.
+DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, TypeError, RuntimeError)
+_STATE_NAME = "state.json"
+_DIGEST = "sha256"
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+      history: One dict of metrics an epoch, in order; its "epoch" counts from 1.
+      best_epoch: The epoch, counted from 1, whose checkpoint is the best; 0 before the first.
+      best_value: Its prec@1 on the evaluation split; None where there is no such split.
+      step: Steps done of the epoch that follows them.
+    """
+
+    history: tuple[dict[str, Any], ...] = ()
+    best_epoch: int = 0
+    best_value: float | None = None
+    step: int = 0
+
+    @property
+    def epochs_done(self) -> int:
+        """Complete epochs."""
+        return len(self.history)
+
+    def after_epoch(self, metrics: dict[str, Any], value: float | None) -> "Progress":
+        """The progress after one more epoch.
+
+        Args:
+          metrics: What `history.jsonl` records of it.
+          value: Its prec@1 on the evaluation split. Without one, the newest epoch is the best.
+        """
+        better = value is None or self.best_value is None or value > self.best_value
+        epoch = self.epochs_done + 1
+        return Progress(
+            history=(*self.history, {"epoch": epoch, **metrics}),
+            best_epoch=epoch if better else self.best_epoch,
+            best_value=value if better else self.best_value,
+        )
+
+    def at_step(self, step: int) -> "Progress":
+        """The progress when that many steps of the next epoch are done."""
+        return dataclasses.replace(self, step=step)
+
+
+def checkpoint_dir(run_dir: str, which: str) -> str:
+    """Where a run keeps its "last", "best" or "partial" checkpoints."""
+    return os.path.join(run_dir, "checkpoints", which)
+
+
+def numbered(directory: str, pattern: str) -> list[tuple[int, ...]]:
+    """The numbers in the names that match a pattern as a whole, ascending; none where there is no such directory."""
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    matches = (re.fullmatch(pattern, name) for name in names)
+    return sorted(tuple(int(number) for number in match.groups()) for match in matches if match)
+
+
+def prepare(directory: str) -> None:
+    """Makes a directory of checkpoints and sweeps up what a killed process left half-written there.
+
+    Raises:
+      UserError: It cannot be made.
+    """
+    with explain_write_errors(directory):
+        os.makedirs(directory, exist_ok=True)
+        for name in os.listdir(directory):
+            if name.endswith(".tmp"):
+                shutil.rmtree(os.path.join(directory, name))
+
+
+def write(directory: str, write_parts: Callable[[str], None], progress: Progress | None = None) -> None:
+    """Writes a checkpoint aside and renames it, so that one that has its final name is whole.
+
+    Args:
+      directory: Its final name. One that is there already is replaced.
+      write_parts: Writes everything but `state.json` into the directory that it is given.
+      progress: What `state.json` shall hold; None for no such file.
+
+    Raises:
+      UserError: It cannot be written; nothing is left of it.
+    """
+    aside = f"{directory}.tmp"
+    with explain_write_errors(directory):
+        try:
+            os.makedirs(aside)
+            write_parts(aside)
+            if progress is not None:
+                fields = dataclasses.asdict(progress)
+                text = json.dumps(fields | {_DIGEST: _digest(fields)}) + "\n"
+                files.write_text(os.path.join(aside, _STATE_NAME), text)
+            if os.path.isdir(directory):  # a best one, whose process was killed before its `last` was in place
+                shutil.rmtree(directory)
+            os.rename(aside, directory)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+
+
+def read_progress(directory: str) -> Progress:
+    """Reads a checkpoint's `state.json`.
+
+    Raises:
+      ValueError: It is damaged. Other damage raises other errors of `DAMAGE`.
+    """
+    with open(os.path.join(directory, _STATE_NAME), encoding="utf-8") as file:
+        fields = json.load(file)
+    # Runs of older versions have none.
+    if fields.pop(_DIGEST, None) not in (None, _digest(fields)):
+        raise ValueError(f"{_STATE_NAME} is not as it was written")
+    return Progress(**{**fields, "history": tuple(fields["history"])})
+
+
+def set_aside(directory: str, error: Exception) -> None:
+    """Warns that a checkpoint is damaged and renames it to `NAME.damaged`."""
+    warnings.warn(f"Set the damaged checkpoint {directory} aside: {errors.brief(error)}.", stacklevel=3)
+    shutil.rmtree(f"{directory}.damaged", ignore_errors=True)
+    os.rename(directory, f"{directory}.damaged")
+
+
+@contextlib.contextmanager
+def explain_write_errors(path: str) -> Iterator[None]:
+    """Turns what a full or read-only disk raises into a `UserError`."""
+    try:
+        yield
+    except (OSError, tf.errors.OpError) as error:
+        reason = error.strerror if isinstance(error, OSError) else None
+        raise errors.UserError(
+            f"{path} cannot be written ({reason or errors.brief(error)}): "
+            "mend that and run the same command again, which goes on from the last checkpoint."
+        ) from error
+
+
+def _digest(fields: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
