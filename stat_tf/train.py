@@ -114,7 +114,13 @@ _SETTINGS = (
     flags.DEFINE_bool(
         "recompute_grad", False, "R(2+1)D: compute blocks again for the gradient instead of keeping them in memory."
     ),
-    flags.DEFINE_enum("strategy", "auto", ["auto", "one_device", "mirrored"], "auto: mirrored on several GPUs."),
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        ["auto", "one_device", "mirrored", "multi_worker"],
+        "Devices: one, all GPUs of this machine, or those of all workers in the environment's TF_CONFIG; auto: as "
+        "many as there are. Losses are the same.",
+    ),
     flags.DEFINE_integer("log_steps", 50, "Steps between two points of the TensorBoard curves.", 1),
 )
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Where this run is kept.", required=True)
@@ -130,7 +136,8 @@ def main() -> None:
     config = resolve.resolve(settings, info)
     loop.set_up_runtime(config)
     progress = loop.train(config, info, _RUN_DIR.value)
-    print(loop.summary(config, _RUN_DIR.value, progress))
+    if progress:  # the chief's, where there are several workers
+        print(loop.summary(config, _RUN_DIR.value, progress))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ resumed run equal to one that was never stopped.
 """
 
 import contextlib
+import functools
 import hashlib
 import math
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from stat_tf import errors
-from stat_tf.data import augment, degrade, record, sizes
+from stat_tf.data import augment, degrade, record, shares, sizes
 from stat_tf.data import info as info_lib
 from stat_tf.streams import CHANNELS
 
@@ -189,6 +190,7 @@ def training_dataset(
     num_epochs: int = 1,
     stream: str = "rgb",
     views: Sequence[str] = VIEWS,
+    share: shares.Share | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of epochs `start_epoch` to `num_epochs - 1`, one after another.
 
@@ -204,10 +206,13 @@ def training_dataset(
       num_epochs: The epoch before which to stop.
       stream: One of `streams.STREAMS`. LR flow is the stored one, cropped and mirrored as the HR flow is.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not computed.
+      share: This process's replicas, to each of which its part of every batch is dealt in turn; None for one
+        device, to which all of it goes.
 
     Returns:
       Batches of `id` (string [B]), `label` (int64 [B], `record.UNLABELED` where there is none),
       `hr` (uint8 [B, K, T, *crop_size, C]) and `lr` (uint8 [B, K, T, *lr_size, C]), C = 3, or 2 for flow.
+      With a share, also of `position` (int64 [B], in the global batch) and `weight` (float32 [B], as of `Share.deal`).
     """
     prefixes = _image_prefixes(info, stream, degradation.lr_size)
     view_sizes = {"hr": augmentation.crop_size, "lr": degradation.lr_size}
@@ -248,8 +253,9 @@ def training_dataset(
         files = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_shuffle(paths, order_seed))
         clips = files.interleave(tf.data.TFRecordDataset, cycle_length=min(16, paths.shape[0]))
         clips = clips.shuffle(_shuffle_buffer(info, split), seed=epoch + 1000003 * seed, reshuffle_each_iteration=False)
-        clips = clips.enumerate().map(lambda position, clip: load(epoch, position, clip), tf.data.AUTOTUNE)
-        return clips.batch(batch_size)
+        return _batches(
+            clips.enumerate(), functools.partial(load, epoch), info.num_clips(split), batch_size=batch_size, share=share
+        )
 
     return _finish(tf.data.Dataset.range(start_epoch, num_epochs).flat_map(one_epoch))
 
@@ -265,6 +271,7 @@ def evaluation_dataset(
     stream: str = "rgb",
     snippet: int | None = None,
     views: Sequence[str] = VIEWS,
+    share: shares.Share | None = None,
 ) -> tf.data.Dataset:
     """Each clip once, in the shards' order: one snippet a segment, stored LR frames, whole HR frames.
 
@@ -278,6 +285,7 @@ def evaluation_dataset(
       stream: One of `streams.STREAMS`.
       snippet: Which of each segment's S snippets, from 0; None for the centre one.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not decoded.
+      share: As of `training_dataset`.
 
     Returns:
       Batches as of `training_dataset`.
@@ -297,12 +305,27 @@ def evaluation_dataset(
             decoded = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
         return _to_clip(decoded, info)
 
-    def load(serialized):
+    def load(position, serialized):
+        del position  # nothing is random here
         clip = record.parse(serialized, {view: prefixes[view] for view in views})
         return {"id": clip["id"], "label": clip["label"]} | {view: images(clip[view], view) for view in views}
 
-    clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, split))
-    return _finish(clips.map(load, tf.data.AUTOTUNE).batch(batch_size))
+    clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, split)).enumerate()
+    return _finish(_batches(clips, load, info.num_clips(split), batch_size=batch_size, share=share))
+
+
+def _batches(
+    clips: tf.data.Dataset, load: Callable, num_clips: int, *, batch_size: int, share: shares.Share | None
+) -> tf.data.Dataset:
+    """Loads and batches an epoch of (position in the epoch, serialized record)."""
+    if share is None:
+        return clips.map(load, tf.data.AUTOTUNE).batch(batch_size)
+
+    def load_with_position(position, serialized):
+        return load(position, serialized) | {"position": position % batch_size}
+
+    chosen = share.choose(clips, num_clips, batch_size)
+    return share.deal(chosen.map(load_with_position, tf.data.AUTOTUNE), batch_size)
 
 
 def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:

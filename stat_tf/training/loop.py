@@ -7,14 +7,14 @@ import shlex
 import tensorflow as tf
 
 from stat_tf import errors
-from stat_tf.data import augment, dataset, degrade
+from stat_tf.data import augment, dataset, degrade, shares
 from stat_tf.data import info as info_lib
 from stat_tf.models import pretrained
 from stat_tf.models import recognizer as recognizer_lib
 from stat_tf.training import callbacks as callbacks_lib
-from stat_tf.training import checkpoints, resolve, schedules
+from stat_tf.training import checkpoints, resolve, schedules, strategies
 from stat_tf.training.run_config import FILE_NAME, RunConfig
-from stat_tf.training.transfer import TransferModel, fill_replicas
+from stat_tf.training.transfer import TransferModel
 
 
 def set_up_runtime(config: RunConfig) -> None:
@@ -26,59 +26,75 @@ def set_up_runtime(config: RunConfig) -> None:
         tf.keras.mixed_precision.set_global_policy(f"mixed_{config.precision}")
 
 
-def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkpoints.Progress:
+def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkpoints.Progress | None:
     """Trains to the last epoch, from wherever the run directory stands.
 
     Args:
       config: The run.
       info: The description of its dataset.
-      run_dir: The run directory; made where it is new.
+      run_dir: The run directory; made where it is new. Of several workers, only the chief's is used.
 
     Returns:
-      The finished run's progress.
+      The finished run's progress; None on a worker that is not the chief.
 
     Raises:
-      UserError: The directory holds another run or cannot be written to, a checkpoint or shard is damaged, or
-        the loss or a variable is not finite any more.
+      UserError: The directory holds another run or cannot be written to, a checkpoint or shard is damaged,
+        the loss or a variable is not finite any more, or another worker was lost.
     """
     _check_run_dir(config, run_dir)
-    strategy = make_strategy(config.strategy)
+    strategy = strategies.make_strategy(config.strategy)
+    with strategies.explain_lost_worker():
+        strategies.check_same_everywhere(strategy, config.identity())
+        return _train(config, info, run_dir, strategy)
+
+
+def _train(
+    config: RunConfig, info: info_lib.DatasetInfo, run_dir: str, strategy: tf.distribute.Strategy
+) -> checkpoints.Progress | None:
     with strategy.scope():
         model = build(config, info)
     origin = set_initial_weights(model.student, config)
+    recorder = _recorder(config, run_dir, model, origin) if strategies.is_chief(strategy) else None
+    epochs_done = strategies.number_of_chief(strategy, recorder.progress.epochs_done if recorder else 0)
+    strategies.copy_from_chief(strategy, (*model.student.variables, *model.optimizer.variables))
+    if epochs_done == config.epochs:
+        if recorder:
+            print(f"{run_dir} is already trained to its last epoch; nothing is left to do.")
+        return recorder and recorder.progress
+    batches = functools.partial(training_data, config, info, views=_views(config, model), start_epoch=epochs_done)
+    evaluation = {}
+    if config.eval_split:
+        evaluation = {
+            "validation_data": strategies.spread(
+                strategy, lambda share: evaluation_data(config, info, share=share), config.batch_size
+            ),
+            "validation_steps": dataset.steps_per_epoch(info, config.eval_split, config.batch_size),
+        }
+    with dataset.explain_read_errors(config.data_dir, info):
+        model.fit(
+            strategies.spread(strategy, lambda share: batches(share=share), config.batch_size),
+            initial_epoch=epochs_done,
+            epochs=config.epochs,
+            steps_per_epoch=dataset.steps_per_epoch(info, "train", config.batch_size),
+            callbacks=_callbacks(config, info, run_dir, recorder),
+            verbose=0,
+            **evaluation,
+        )
+    return recorder and recorder.progress
+
+
+def _recorder(config: RunConfig, run_dir: str, model: TransferModel, origin: str) -> callbacks_lib.RunRecorder:
+    """Restores where the run directory stands, and goes on from there."""
     if not os.path.exists(os.path.join(run_dir, FILE_NAME)):
         # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
         config.save(run_dir)
     saved = checkpoints.RunCheckpoints(run_dir, model.student, model.optimizer)
     progress = saved.restore()
-    if progress.epochs_done == config.epochs:
-        print(f"{run_dir} is already trained to its last epoch; nothing is left to do.")
-        return progress
-    if progress.epochs_done:
+    if 0 < progress.epochs_done < config.epochs:
         print(f"Resuming {run_dir} after epoch {progress.epochs_done} of {config.epochs}.")
-    elif origin:
+    elif origin and not progress.epochs_done:
         print(origin)
-    recorder = callbacks_lib.RunRecorder(saved, progress)
-    batches = training_data(config, info, views=_views(config, model), start_epoch=progress.epochs_done)
-    evaluation_batches = evaluation_data(config, info) if config.eval_split else None
-    with dataset.explain_read_errors(config.data_dir, info):
-        model.fit(
-            _spread(batches, strategy),
-            initial_epoch=progress.epochs_done,
-            epochs=config.epochs,
-            steps_per_epoch=dataset.steps_per_epoch(info, "train", config.batch_size),
-            validation_data=_spread(evaluation_batches, strategy) if config.eval_split else None,
-            callbacks=_callbacks(config, info, run_dir, recorder),
-            verbose=0,
-        )
-    return recorder.progress
-
-
-def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy for "auto" (mirrored where there are several GPUs), "one_device" or "mirrored"."""
-    if name == "mirrored" or (name == "auto" and len(tf.config.list_logical_devices("GPU")) > 1):
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
+    return callbacks_lib.RunRecorder(saved, progress)
 
 
 def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
@@ -137,7 +153,12 @@ def learning_rate(config: RunConfig, steps_per_epoch: int) -> tf.keras.optimizer
 
 
 def training_data(
-    config: RunConfig, info: info_lib.DatasetInfo, *, views: tuple[str, ...], start_epoch: int = 0
+    config: RunConfig,
+    info: info_lib.DatasetInfo,
+    *,
+    views: tuple[str, ...],
+    start_epoch: int = 0,
+    share: shares.Share | None = None,
 ) -> tf.data.Dataset:
     """The run's training batches from an epoch to the last, one after another."""
     return dataset.training_dataset(
@@ -151,10 +172,13 @@ def training_data(
         num_epochs=config.epochs,
         stream=config.stream,
         views=views,
+        share=share,
     )
 
 
-def evaluation_data(config: RunConfig, info: info_lib.DatasetInfo) -> tf.data.Dataset:
+def evaluation_data(
+    config: RunConfig, info: info_lib.DatasetInfo, *, share: shares.Share | None = None
+) -> tf.data.Dataset:
     """The evaluation split's batches, in the student's view."""
     return dataset.evaluation_dataset(
         config.data_dir,
@@ -165,6 +189,7 @@ def evaluation_data(config: RunConfig, info: info_lib.DatasetInfo) -> tf.data.Da
         lr_size=config.lr_size,
         stream=config.stream,
         views=(config.view,),
+        share=share,
     )
 
 
@@ -200,23 +225,19 @@ def _check_run_dir(config: RunConfig, run_dir: str) -> None:
             raise errors.UserError(f"--run_dir={run_dir} cannot be written to: make it writable to resume its run.")
 
 
-def _spread(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
-    """Batches that Keras can split evenly over the replicas."""
-    replicas = strategy.num_replicas_in_sync
-    return batches.map(lambda batch: fill_replicas(batch, replicas)) if replicas > 1 else batches
-
-
 def _views(config: RunConfig, model: TransferModel) -> tuple[str, ...]:
     return ("hr", "lr") if model.transfers else (config.view,)
 
 
 def _callbacks(
-    config: RunConfig, info: info_lib.DatasetInfo, run_dir: str, recorder: callbacks_lib.RunRecorder
+    config: RunConfig, info: info_lib.DatasetInfo, run_dir: str, recorder: callbacks_lib.RunRecorder | None
 ) -> list[tf.keras.callbacks.Callback]:
     weights_at = functools.partial(resolve.weights_at, config)
+    everywhere = [callbacks_lib.WeightSchedule(weights_at), callbacks_lib.StopOnNonFinite(run_dir)]
+    if recorder is None:
+        return everywhere
     return [
-        callbacks_lib.WeightSchedule(weights_at),
-        callbacks_lib.StopOnNonFinite(run_dir),
+        *everywhere,
         recorder,
         callbacks_lib.TensorBoardScalars(
             os.path.join(run_dir, "logs"),
