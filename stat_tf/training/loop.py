@@ -80,6 +80,8 @@ def _train(
             verbose=0,
             **evaluation,
         )
+    # Who leaves while the chief still writes looks like one that was lost.
+    strategies.wait_for_all(strategy)
     return recorder and recorder.progress
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -50,14 +50,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             f"--strategy=multi_worker needs the workers' addresses in {_TF_CONFIG}: set it to, say, '{_EXAMPLE}'."
         )
     if name == "multi_worker" or (cluster and len(cluster.addresses) > 1):
-        print(
-            f"Worker {cluster.index} of {len(cluster.addresses)} at {cluster.addresses[cluster.index]}: "
-            "waiting for all others.",
-            file=sys.stderr,
-            flush=True,
-        )
-        with explain_lost_worker():
-            return tf.distribute.MultiWorkerMirroredStrategy()
+        return _join(cluster)
     if name == "mirrored" or (name == "auto" and len(tf.config.list_logical_devices("GPU")) > 1):
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
@@ -129,7 +122,7 @@ def check_same_everywhere(strategy: tf.distribute.Strategy, settings: str) -> No
       UserError: They were not.
     """
     own = zlib.crc32(settings.encode()) % 2**31
-    if _has_workers(strategy) and _sum(strategy, tf.constant(own, tf.int64)) != own * strategy.num_replicas_in_sync:
+    if _has_workers(strategy) and _sum(strategy, own) != own * strategy.num_replicas_in_sync:
         raise errors.UserError("The workers have different settings or data: give all of them the same flags.")
 
 
@@ -137,14 +130,22 @@ def number_of_chief(strategy: tf.distribute.Strategy, number: int) -> int:
     """A number that only the chief knows, on every worker."""
     if not _has_workers(strategy):
         return number
-    return int(_of_chief(strategy, lambda: tf.constant(number, tf.int64)))
+    [agreed] = _of_chief(strategy, lambda: [tf.constant(number, tf.int64)])
+    return int(agreed)
 
 
 def copy_from_chief(strategy: tf.distribute.Strategy, variables: Sequence[tf.Variable]) -> None:
     """Gives the variables on every worker the chief's values."""
     if _has_workers(strategy):
-        for variable in variables:
-            variable.assign(_of_chief(strategy, lambda variable=variable: tf.identity(variable)))
+        values = _of_chief(strategy, lambda: [tf.identity(variable) for variable in variables])
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+
+
+def wait_for_all(strategy: tf.distribute.Strategy) -> None:
+    """Returns when all workers have come here; at once where there are none."""
+    if _has_workers(strategy):
+        _sum(strategy, 0)
 
 
 @contextlib.contextmanager
@@ -161,37 +162,55 @@ def explain_lost_worker() -> Iterator[None]:
         if cluster is None or len(cluster.addresses) == 1:
             raise
         raise errors.UserError(
-            f"Worker {cluster.index} of {len(cluster.addresses)} stops, for another was lost "
-            f"({errors.brief(error)}): start all again by the same commands to go on from the last checkpoint."
+            f"Worker {cluster.index} stops: another of the {len(cluster.addresses)} was lost or has stopped with an "
+            "error of its own. Start all again by the same commands to go on from the last checkpoint."
         ) from error
 
 
+# What collective operations end with, some ten seconds after a worker is gone.
 _LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
-    tf.errors.InternalError,
-    tf.errors.UnknownError,
 )
+
+
+def _join(cluster: Cluster) -> tf.distribute.Strategy:
+    address = cluster.addresses[cluster.index]
+    print(f"Worker {cluster.index} of {len(cluster.addresses)} ({address}) waits for the others.", file=sys.stderr)
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (tf.errors.OpError, RuntimeError) as error:
+        raise errors.UserError(
+            f"Worker {cluster.index} cannot join those of {_TF_CONFIG} as {address} ({errors.brief(error)}): "
+            "check that all were started, that their addresses can be reached and that its own port is free."
+        ) from error
 
 
 def _has_workers(strategy: tf.distribute.Strategy) -> bool:
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
-def _sum(strategy: tf.distribute.Strategy, value: tf.Tensor) -> int:
+def _sum(strategy: tf.distribute.Strategy, value: int) -> int:
     def total():
-        return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, value)
+        replica = tf.distribute.get_replica_context()
+        return replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.constant(value, tf.int64))
 
-    return int(strategy.experimental_local_results(strategy.run(tf.function(total)))[0])
+    return int(_run(strategy, total))
 
 
-def _of_chief(strategy: tf.distribute.Strategy, value: Callable[[], tf.Tensor]) -> tf.Tensor:
+def _of_chief(strategy: tf.distribute.Strategy, make_values: Callable[[], list[tf.Tensor]]) -> list[tf.Tensor]:
     def chosen():
         replica = tf.distribute.get_replica_context()
-        own = value()
-        is_first = tf.cast(replica.replica_id_in_sync_group == 0, own.dtype)
-        return replica.all_reduce(tf.distribute.ReduceOp.SUM, own * is_first)
+        is_first = replica.replica_id_in_sync_group == 0
+        own = [value * tf.cast(is_first, value.dtype) for value in make_values()]
+        return [replica.all_reduce(tf.distribute.ReduceOp.SUM, value) for value in own]
 
-    return strategy.experimental_local_results(strategy.run(tf.function(chosen)))[0]
+    return _run(strategy, chosen)
+
+
+def _run(strategy: tf.distribute.Strategy, function: Callable[[], Any]) -> Any:
+    """What a function of equal outcome on all replicas gives."""
+    outcome = tf.function(lambda: strategy.run(function))()
+    return tf.nest.map_structure(lambda value: strategy.experimental_local_results(value)[0], outcome)

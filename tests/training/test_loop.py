@@ -116,10 +116,18 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
         "num_epochs": 6,
         "stream": "rgb",
         "views": ("hr", "lr"),
+        "share": None,
     }
     args, rest = calls["evaluation_dataset"]
     assert args == (str(root / "data"), info, "held_out")
-    assert rest == {"batch_size": 3, "crop_size": (18, 24), "lr_size": (12, 16), "stream": "rgb", "views": ("lr",)}
+    assert rest == {
+        "batch_size": 3,
+        "crop_size": (18, 24),
+        "lr_size": (12, 16),
+        "stream": "rgb",
+        "views": ("lr",),
+        "share": None,
+    }
 
 
 def test_failed_build_leaves_no_run_directory(root, config, tmp_path):
