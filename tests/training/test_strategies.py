@@ -79,7 +79,7 @@ assert strategies.make_strategy("mirrored").num_replicas_in_sync == 2
 cases = {
     # 12 steps, every third of a single clip.
     "trained": dict(epochs=4, stage="stat", teacher_run=teacher),
-    # Batches of unlike shares; the scale's update goes by the gradients of both replicas.
+    # Batches of unlike shares, and a loss scale (activations stay in float32 without `set_up_runtime`).
     "scaled": dict(epochs=2, batch_size=3, precision="float16", optimizer="adamw", learning_rate=1e-3),
     # Parts of a batch, in which only frozen batch normalisation is the same.
     "parts": dict(epochs=3, accumulation_steps=2, stage="stat", teacher_run=teacher, frozen=True),
@@ -109,30 +109,28 @@ def history(run_dir):
     return [json.loads(line) for line in (run_dir / "history.jsonl").read_text().splitlines()]
 
 
-def same(run_dir, other, rel=1e-5, abs=1e-5):
+def same(run_dir, other):
     ours, theirs = history(run_dir), history(other)
     assert len(ours) == len(theirs)
     for one, two in zip(ours, theirs):
-        assert one == pytest.approx(two, rel=rel, abs=abs)
+        assert one == pytest.approx(two, rel=1e-5, abs=1e-5)
     return True
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 def test_two_replicas_train_as_one_device_does(tmp_path):
     """Losses, precisions and evaluation; trained batch norm, dropout, clipping, a last batch of one clip."""
     datasets.write_dataset(tmp_path / "data", clips={"train": 9, "test": 5})
     runs.untrained(tmp_path / "data", tmp_path / "teacher", stage="teacher", student_input="upsample")
     arguments = [str(tmp_path / "data"), str(tmp_path / "teacher"), str(tmp_path)]
     command = [sys.executable, "-c", _ONE_AND_TWO_DEVICES, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1100)
     assert done.returncode == 0, done.stderr
-    for case, steps in (("trained", [3, 6, 9, 12]), ("parts", [3, 6, 9])):
+    for case, steps in (("trained", [3, 6, 9, 12]), ("scaled", [3, 6]), ("parts", [3, 6, 9])):
         assert same(tmp_path / f"{case}-one_device", tmp_path / f"{case}-mirrored")
         assert [epoch["step"] for epoch in history(tmp_path / f"{case}-mirrored")] == steps
         assert len({round(epoch["loss"], 6) for epoch in history(tmp_path / f"{case}-mirrored")}) == len(steps)
-    # Half precision rounds its sums at another place.
-    assert same(tmp_path / "scaled-one_device", tmp_path / "scaled-mirrored", rel=2e-2, abs=2e-3)
     one, two = (checkpoints.load_recognizer(str(tmp_path / f"trained-{name}"), "last")[0] for name in STRATEGIES)
     for ours, theirs in zip(one.variables, two.variables, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5, err_msg=ours.name)
@@ -170,9 +168,9 @@ def log_of(tmp_path, index):
 @pytest.mark.timeout(900)
 def test_two_workers_train_as_one_device_does_and_go_on_after_one_was_killed(tmp_path):
     datasets.write_dataset(tmp_path / "data", clips={"train": 9, "test": 5})
-    settings = {"width": 0.125, "student_input": "native", "dropout": 0.5, "batch_size": 4, "learning_rate": 0.01}
+    settings = {"width": 0.125, "student_input": "native", "dropout": 0.5, "batch_size": 4, "learning_rate": 0.001}
     settings |= {"data_dir": tmp_path / "data", "stage": "student", "backbone": "resnet18", "clip_norm": 0.5}
-    settings |= {"epochs": 5, "warmup_epochs": 1, "decay_epochs": 2}
+    settings |= {"epochs": 4, "warmup_epochs": 0, "decay_epochs": 2}
     flags = [f"--{name}={value}" for name, value in settings.items()]
     both = [*flags, f"--run_dir={tmp_path / 'workers'}", "--strategy=multi_worker"]
     processes = []
@@ -193,7 +191,7 @@ def test_two_workers_train_as_one_device_does_and_go_on_after_one_was_killed(tmp
         lines = log_of(tmp_path, 0).splitlines()
         assert lines[-1].startswith("error: Worker 0 stops: another of the 2 was lost"), lines
         assert "Traceback" not in "".join(lines)
-        assert len(history(tmp_path / "workers")) < 5
+        assert len(history(tmp_path / "workers")) < 4
 
         processes += start_workers(tmp_path, both, both)
         assert [process.wait(timeout=240) for process in processes[-2:]] == [0, 0], log_of(tmp_path, 0)
@@ -210,7 +208,7 @@ def test_two_workers_train_as_one_device_does_and_go_on_after_one_was_killed(tmp
     subprocess.run(command, check=True, timeout=240, capture_output=True)
     assert same(tmp_path / "one", tmp_path / "workers")
     # What several workers began, one device goes on with.
-    shutil.rmtree(tmp_path / "workers" / "checkpoints" / "last" / "epoch-0005")
+    shutil.rmtree(tmp_path / "workers" / "checkpoints" / "last" / "epoch-0004")
     command[-1] = f"--run_dir={tmp_path / 'workers'}"
     subprocess.run(command, check=True, timeout=240, capture_output=True)
     assert same(tmp_path / "one", tmp_path / "workers")
