@@ -143,7 +143,13 @@ _SETTINGS = (
     flags.DEFINE_bool(
         "recompute_grad", False, "R(2+1)D: compute blocks again for the gradient instead of keeping them in memory."
     ),
-    flags.DEFINE_enum("strategy", "auto", ["auto", "one_device", "mirrored"], "auto: mirrored on several GPUs."),
+    flags.DEFINE_enum(
+        "strategy",
+        "auto",
+        ["auto", "one_device", "mirrored", "multi_worker"],
+        "Devices: one, all GPUs of this machine, or those of all workers in the environment's TF_CONFIG; auto: as "
+        "many as there are. Losses are the same.",
+    ),
     flags.DEFINE_integer(
         "checkpoint_steps", 100, "Steps between two checkpoints beside those of an epoch's end; 0: only the latter.", 0
     ),
@@ -163,7 +169,8 @@ def main() -> None:
     config = resolve.resolve(settings, info)
     loop.set_up_runtime(config)
     progress = loop.train(config, info, _RUN_DIR.value)
-    print(loop.summary(config, _RUN_DIR.value, progress))
+    if progress:  # the chief's, where there are several workers
+        print(loop.summary(config, _RUN_DIR.value, progress))
 
 
 if __name__ == "__main__":

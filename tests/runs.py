@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from stat_tf.data import info as info_lib
-from stat_tf.training import checkpoints, loop, resolve
+from stat_tf.training import assembly, checkpoints, loop, resolve
 
 # The command's flags; the smallest network, and little else that takes time.
 SETTINGS = {
@@ -79,7 +79,7 @@ def untrained(data_dir, run_dir, **changes):
     """A finished run of one epoch whose checkpoint holds its initial weights; returns its configuration."""
     config = make_config(data_dir, **changes | {"epochs": 1})
     config.save(str(run_dir))
-    model = loop.build(config, info_lib.load(str(data_dir)))
+    model = assembly.build(config, info_lib.load(str(data_dir)))
     saved = checkpoints.RunCheckpoints(str(run_dir), model.student, model.optimizer)
     saved.save(checkpoints.Progress().after_epoch({"step": 0, "val_prec@1": 0.5}, 0.5))
     return config

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from stat_tf.data import info as info_lib
 from stat_tf.models.recognizer import BACKBONES
-from stat_tf.training import checkpoints, loop
+from stat_tf.training import assembly, checkpoints
 from tests import datasets, runs
 
 LR_SIZES = ((6, 8), (12, 16), (18, 24), (24, 32))
@@ -37,9 +37,9 @@ def one_step(data, run_dir, **changes):
     """The first step of a run, on real batches; keeps the run as if that had been all its training."""
     config = runs.make_config(data, **TINY | changes | {"epochs": 1})
     info = info_lib.load(str(data))
-    model = loop.build(config, info)
-    loop.set_initial_weights(model.student, config)
-    [batch] = loop.training_data(config, info, views=("hr", "lr"))
+    model = assembly.build(config, info)
+    assembly.set_initial_weights(model.student, config)
+    [batch] = assembly.training_data(config, info, ("hr", "lr"))
     before = [variable.numpy() for variable in model.student.trainable_variables]
     logs = {name: float(value) for name, value in model.train_step(batch).items()}
     config.save(str(run_dir))

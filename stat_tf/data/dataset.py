@@ -6,6 +6,7 @@ resumed run equal to one that was never stopped.
 """
 
 import contextlib
+import functools
 import hashlib
 import math
 import os
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from stat_tf import errors
-from stat_tf.data import augment, degrade, record, sizes
+from stat_tf.data import augment, degrade, record, shares, sizes
 from stat_tf.data import info as info_lib
 from stat_tf.data import mixup as mixup_lib
 from stat_tf.streams import CHANNELS
@@ -199,6 +200,7 @@ def training_dataset(
     views: Sequence[str] = VIEWS,
     labeled: bool = True,
     mixup: float = 0.0,
+    share: shares.Share | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of epochs `start_epoch` to `num_epochs - 1`, one after another.
 
@@ -216,12 +218,15 @@ def training_dataset(
       stream: One of `streams.STREAMS`. LR flow is the stored one, cropped and mirrored as the HR flow is.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not computed.
       labeled: Whether to read labels; if not, every clip is as one without.
-      mixup: Alpha of `mixup.mix`; 0 for clips as they are.
+      mixup: Alpha of `mixup.pair`; 0 for clips as they are.
+      share: This process's replicas, to each of which its part of every batch is dealt in turn; None for one
+        device, to which all of it goes.
 
     Returns:
       Batches of `id` (string [B]), `label` (int64 [B], `record.UNLABELED` where there is none),
       `hr` (uint8 [B, K, T, *crop_size, C]) and `lr` (uint8 [B, K, T, *lr_size, C]), C = 3, or 2 for flow;
-      with `mixup` also what `mixup.mix` adds.
+      with `mixup` also what `mixup.blend` adds, with a share `position` (int64 [B], in the global batch) and
+      `weight` (float32 [B], as of `Share.deal`).
     """
     prefixes = _image_prefixes(info, stream, degradation.lr_size)
     view_sizes = {"hr": augmentation.crop_size, "lr": degradation.lr_size}
@@ -256,10 +261,6 @@ def training_dataset(
         label = clip["label"] if labeled else tf.constant(record.UNLABELED, tf.int64)
         return {"id": clip["id"], "label": label} | {view: _to_clip(made[view], info) for view in views}
 
-    def blend(epoch, number, batch):
-        batch_seed = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 1], tf.int64), epoch), number)
-        return mixup_lib.mix(batch, mixup, batch_seed)
-
     paths = tf.constant(_shard_paths(data_dir, info, splits))
 
     def one_epoch(epoch):
@@ -272,10 +273,12 @@ def training_dataset(
         )
         # Counted before: what clips and batches look like depends on their position in the whole epoch.
         clips = clips.enumerate().skip(skipped * batch_size)
-        batches = clips.map(lambda position, clip: load(epoch, position, clip), tf.data.AUTOTUNE).batch(batch_size)
-        if not mixup:
-            return batches
-        return batches.enumerate(skipped).map(lambda number, batch: blend(epoch, number, batch), tf.data.AUTOTUNE)
+        load_clip = functools.partial(load, epoch)
+        if mixup:
+            pair_seed = tf.random.fold_in(tf.constant([seed, 1], tf.int64), epoch)
+            clips = mixup_lib.pair(clips, batch_size, mixup, pair_seed)
+            load_clip = functools.partial(mixup_lib.load_pair, load_clip)
+        return _batches(clips, load_clip, info.num_clips(*splits), batch_size=batch_size, share=share)
 
     return _finish(tf.data.Dataset.range(start_epoch, num_epochs).flat_map(one_epoch))
 
@@ -291,6 +294,7 @@ def evaluation_dataset(
     stream: str = "rgb",
     snippet: int | None = None,
     views: Sequence[str] = VIEWS,
+    share: shares.Share | None = None,
 ) -> tf.data.Dataset:
     """Each clip once, in the shards' order: one snippet a segment, stored LR frames, whole HR frames.
 
@@ -304,6 +308,7 @@ def evaluation_dataset(
       stream: One of `streams.STREAMS`.
       snippet: Which of each segment's S snippets, from 0; None for the centre one.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not decoded.
+      share: As of `training_dataset`.
 
     Returns:
       Batches as of `training_dataset`.
@@ -323,12 +328,27 @@ def evaluation_dataset(
             decoded = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
         return _to_clip(decoded, info)
 
-    def load(serialized):
+    def load(position, serialized):
+        del position  # nothing is random here
         clip = record.parse(serialized, {view: prefixes[view] for view in views})
         return {"id": clip["id"], "label": clip["label"]} | {view: images(clip[view], view) for view in views}
 
-    clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, (split,)))
-    return _finish(clips.map(load, tf.data.AUTOTUNE).batch(batch_size))
+    clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, (split,))).enumerate()
+    return _finish(_batches(clips, load, info.num_clips(split), batch_size=batch_size, share=share))
+
+
+def _batches(
+    clips: tf.data.Dataset, load: Callable, num_clips: int, *, batch_size: int, share: shares.Share | None
+) -> tf.data.Dataset:
+    """Loads and batches an epoch of (position in the epoch, serialized record)."""
+    if share is None:
+        return clips.map(load, tf.data.AUTOTUNE).batch(batch_size)
+
+    def load_with_position(position, serialized):
+        return load(position, serialized) | {"position": position % batch_size}
+
+    chosen = share.choose(clips, num_clips, batch_size)
+    return share.deal(chosen.map(load_with_position, tf.data.AUTOTUNE), batch_size)
 
 
 def _finish(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -6,6 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
+from stat_tf.models import global_batch
+
 
 def he_normal(seed: int) -> tf.keras.initializers.Initializer:
     """What torchvision initializes convolutions with: normal, of variance 2 over the fan-out."""
@@ -13,7 +15,14 @@ def he_normal(seed: int) -> tf.keras.initializers.Initializer:
 
 
 class BatchNormalization(tf.keras.layers.BatchNormalization):
-    """Batch normalisation whose statistics move once a step, under `recompute_grad` too."""
+    """Batch normalisation over the clips of all replicas, whose statistics move once a step.
+
+    On one device it is Keras', in one kernel. On several replicas means and variances are those of the
+    global batch, fillers left out, and so are the gradients: the layer computes what it would on one device.
+    (Keras' own `synchronized` counts fillers, subtracts large squares from each other, and moves by the
+    variance over N where its kernel for one device has N - 1.) Where each replica's clips go through in
+    several parts, every part is normalised by itself; `average_moving_statistics` then follows.
+    """
 
     def __init__(self, name: str, *, epsilon: float, frozen: bool):
         """Prepares the layer.
@@ -27,10 +36,51 @@ class BatchNormalization(tf.keras.layers.BatchNormalization):
         # To Keras this also means inference mode, whatever `training` says.
         self.trainable = not frozen
 
+    def add_weight(self, *args: Any, **kwargs: Any) -> tf.Variable:
+        """Makes a variable; the moving statistics are read from the first replica, for they are equal on all.
+
+        Keras takes their mean, which several workers would all have to ask for at the same time.
+        """
+        if kwargs.get("synchronization") == tf.VariableSynchronization.ON_READ:
+            kwargs["aggregation"] = tf.VariableAggregation.ONLY_FIRST_REPLICA
+        return super().add_weight(*args, **kwargs)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        """Normalises [b, ..., C] by channel."""
+        replica = tf.distribute.get_replica_context()
+        part = global_batch.current()
+        shared = replica is not None and replica.num_replicas_in_sync > 1 and (part is None or part.whole)
+        if not (shared and training and self.trainable):
+            return super().call(inputs, training=training)
+        values = tf.cast(inputs, tf.float32)
+        mean, variance, count = global_batch.moments(values)
+        self.add_update(lambda: self._move(mean, variance * count / tf.maximum(count - 1, 1)))
+        normalised = tf.nn.batch_normalization(values, mean, variance, self.beta, self.gamma, self.epsilon)
+        return tf.cast(normalised, inputs.dtype)
+
     def add_update(self, updates: Any) -> None:
         """Updates the moving statistics, unless the backward pass computes the batch's once more."""
         if not _recomputation.in_progress:
             super().add_update(updates)
+
+    def _move(self, mean: tf.Tensor, variance: tf.Tensor) -> None:
+        for moving, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign_sub((1 - self.momentum) * (moving - value))
+
+
+def average_moving_statistics(network: tf.Module, counted: tf.Tensor) -> None:
+    """Gives all replicas the mean of their moving statistics; to be called in a replica context, outside of loops.
+
+    Args:
+      network: Whose batch normalisation to treat.
+      counted: As in `global_batch.Part`: a replica with 0 takes the mean and has no part in it.
+    """
+    replica = tf.distribute.get_replica_context()
+    norms = [layer for layer in network.submodules if isinstance(layer, BatchNormalization) and layer.trainable]
+    moving = [variable for norm in norms for variable in (norm.moving_mean, norm.moving_variance)]
+    total, *sums = replica.all_reduce(tf.distribute.ReduceOp.SUM, [counted, *(counted * each for each in moving)])
+    for variable, value in zip(moving, sums, strict=True):
+        variable.assign(value / total)
 
 
 def recompute_grad(function: Callable[[tf.Tensor], tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -94,12 +144,21 @@ class Dropout(tf.keras.layers.Layer):
         )
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Zeroes a fraction of the inputs and scales the rest up to keep the mean; in training only."""
+        """Zeroes a fraction of the inputs [B, ...] and scales the rest up to keep the mean; in training only.
+
+        Within `global_batch.entered`, what is drawn for a clip depends on its position in the global batch,
+        however the batch is spread over replicas and parts, and is what one device draws for a whole batch.
+        """
         if not training or self.rate == 0:
             return inputs
-        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-        drawn = tf.nn.experimental.stateless_dropout(
-            inputs, self.rate, seed=[self.seed + tf.cast(replica, tf.int64), self.step]
-        )
-        self.step.assign_add(1)
+        part = global_batch.current()
+        seed = [self.seed, self.step]
+        if part is None:
+            drawn = tf.nn.experimental.stateless_dropout(inputs, self.rate, seed=seed)
+            self.step.assign_add(1)
+            return drawn
+        every = tf.ones(tf.concat([part.num_clips[tf.newaxis], tf.shape(inputs, tf.int64)[1:]], 0), inputs.dtype)
+        factors = tf.nn.experimental.stateless_dropout(every, self.rate, seed=seed)
+        drawn = inputs * tf.gather(factors, part.positions)
+        self.step.assign_add(tf.cast(part.last, tf.int64))
         return drawn

@@ -92,8 +92,11 @@ class RunCheckpoints:
         """
         self._steps.wait()
 
-    def restore(self) -> Progress:
+    def restore(self, *, amid_epochs: bool = True) -> Progress:
         """Loads the newest undamaged checkpoint, of `last` or partial, into everything that is trained.
+
+        Args:
+          amid_epochs: Whether a partial one will do.
 
         Returns:
           Where the run stands; an empty `Progress` where there is nothing to resume.
@@ -102,7 +105,8 @@ class RunCheckpoints:
           UserError: The checkpoint is of another architecture.
         """
         last = [(epoch, 0) for epoch in _epochs(self._run_dir, "last")]
-        for position in sorted(last + self._steps.positions(), reverse=True):
+        amid = self._steps.positions() if amid_epochs else []
+        for position in sorted(last + amid, reverse=True):
             epochs_done, step = position
             directory = self._steps.path(position) if step else _epoch_dir(self._run_dir, "last", epochs_done)
             try:

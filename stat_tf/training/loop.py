@@ -1,5 +1,6 @@
-"""One run from its configuration to its last epoch: builds the parts, resumes, and calls `model.fit`."""
+"""One run from its configuration to its last epoch: puts the parts together, resumes, and calls `model.fit`."""
 
+import contextlib
 import functools
 import os
 import shlex
@@ -7,14 +8,12 @@ import shlex
 import tensorflow as tf
 
 from stat_tf import errors
-from stat_tf.data import augment, dataset, degrade
+from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
-from stat_tf.models import pretrained
-from stat_tf.models import recognizer as recognizer_lib
+from stat_tf.training import assembly, checkpoints, preemption, resolve, resumption, snapshot, strategies
 from stat_tf.training import callbacks as callbacks_lib
-from stat_tf.training import checkpoints, preemption, resolve, resumption, schedules
 from stat_tf.training.run_config import FILE_NAME, RunConfig
-from stat_tf.training.transfer import TransferModel, fill_replicas
+from stat_tf.training.transfer import TransferModel
 
 
 def set_up_runtime(config: RunConfig) -> None:
@@ -26,208 +25,163 @@ def set_up_runtime(config: RunConfig) -> None:
         tf.keras.mixed_precision.set_global_policy(f"mixed_{config.precision}")
 
 
-def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkpoints.Progress:
+def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkpoints.Progress | None:
     """Trains to the last epoch, from wherever the run directory stands.
 
     Args:
       config: The run.
       info: The description of its dataset.
-      run_dir: The run directory; made where it is new.
+      run_dir: The run directory; made where it is new. Of several workers, only the chief's is used.
 
     Returns:
-      The finished run's progress.
+      The finished run's progress; None on a worker that is not the chief.
 
     Raises:
-      UserError: The directory holds another run or cannot be written to, a checkpoint or shard is damaged, or
-        the loss or a variable is not finite any more.
+      UserError: The directory holds another run or cannot be written to, a checkpoint or shard is damaged,
+        the loss or a variable is not finite any more, or another worker was lost.
       StoppedBySignal: The process was told to end; its state is kept.
     """
     _check_run_dir(config, run_dir)
-    strategy = make_strategy(config.strategy)
-    with strategy.scope():
-        model = build(config, info)
-    origin = set_initial_weights(model.student, config)
-    if not os.path.exists(os.path.join(run_dir, FILE_NAME)):
-        # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
-        config.save(run_dir)
-    saved = checkpoints.RunCheckpoints(
-        run_dir, model.student, model.optimizer, resumption.means(model), max_to_keep=config.max_to_keep
-    )
-    progress = saved.restore()
-    if progress.epochs_done == config.epochs:
-        print(f"{run_dir} is already trained to its last epoch; nothing is left to do.")
-        return progress
-    if progress.step:
-        print(f"Resuming {run_dir} after step {progress.step} of epoch {progress.epochs_done + 1} of {config.epochs}.")
-    elif progress.epochs_done:
-        print(f"Resuming {run_dir} after epoch {progress.epochs_done} of {config.epochs}.")
-    elif origin:
-        print(origin)
-    recorder = callbacks_lib.RunRecorder(saved, progress)
-    with saved, preemption.stop_requests() as request, dataset.explain_read_errors(config.data_dir, info):
-        fit = functools.partial(_fit, config, info, run_dir, model, saved, recorder, request)
-        if progress.step:
+    strategy = strategies.make_strategy(config.strategy)
+    with strategies.explain_lost_worker():
+        strategies.check_same_everywhere(strategy, config.identity())
+        with strategy.scope():
+            model = assembly.build(config, info)
+        origin = assembly.set_initial_weights(model.student, config)
+        run = _Run(config, info, run_dir, model)
+        with run, dataset.explain_read_errors(config.data_dir, info):
+            run.resume(origin)
+            progress = run.train()
+        # Who leaves while the chief still writes looks like one that was lost.
+        strategies.wait_for_all(strategy)
+    return progress
+
+
+class _Run(contextlib.ExitStack):
+    """A model in training, and where it stands. Of several workers, the chief alone reads and writes the directory."""
+
+    def __init__(self, config: RunConfig, info: info_lib.DatasetInfo, run_dir: str, model: TransferModel):
+        super().__init__()
+        self._config, self._info, self._run_dir, self._model = config, info, run_dir, model
+        self._strategy = model.distribute_strategy
+        self._steps = dataset.steps_per_epoch(info, config.train_splits, config.batch_size)
+        self._epochs_done = self._first_step = 0
+        self._checkpoints = self._recorder = self._stop_request = None
+
+    def resume(self, origin: str) -> None:
+        """Restores what the run directory holds, on every worker."""
+        if strategies.is_chief(self._strategy):
+            self._read(origin)
+        progress = self._recorder.progress if self._recorder else checkpoints.Progress()
+        self._epochs_done = strategies.number_of_chief(self._strategy, progress.epochs_done)
+        self._first_step = progress.step
+        trained = snapshot.variables({"student": self._model.student, "optimizer": self._model.optimizer})
+        strategies.copy_from_chief(self._strategy, tuple(trained.values()))
+
+    def train(self) -> checkpoints.Progress | None:
+        """Trains from there to the last epoch; the chief returns the progress."""
+        if self._first_step:
             # Keras' epochs all have the same number of steps: what remains of this one is a `fit` of its own.
-            fit(progress.epochs_done + 1)
-        if recorder.progress.epochs_done < config.epochs:
-            fit(config.epochs)
-    return recorder.progress
+            self._fit(self._epochs_done + 1)
+            self._epochs_done, self._first_step = self._epochs_done + 1, 0
+        if self._epochs_done < self._config.epochs:
+            self._fit(self._config.epochs)
+        return self._recorder.progress if self._recorder else None
 
+    def _read(self, origin: str) -> None:
+        config, run_dir = self._config, self._run_dir
+        if not os.path.exists(os.path.join(run_dir, FILE_NAME)):
+            # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
+            config.save(run_dir)
+        self._checkpoints = self.enter_context(
+            checkpoints.RunCheckpoints(
+                run_dir,
+                self._model.student,
+                self._model.optimizer,
+                resumption.means(self._model),
+                max_to_keep=config.max_to_keep,
+            )
+        )
+        alone = not strategies.has_workers(self._strategy)
+        progress = self._checkpoints.restore(amid_epochs=alone)
+        if progress.epochs_done == config.epochs:
+            print(f"{run_dir} is already trained to its last epoch; nothing is left to do.")
+        elif progress.step:
+            epoch = progress.epochs_done + 1
+            print(f"Resuming {run_dir} after step {progress.step} of epoch {epoch} of {config.epochs}.")
+        elif progress.epochs_done:
+            print(f"Resuming {run_dir} after epoch {progress.epochs_done} of {config.epochs}.")
+        elif origin:
+            print(origin)
+        self._recorder = callbacks_lib.RunRecorder(self._checkpoints, progress)
+        if alone:
+            # Of several workers none can save the others' sums amid an epoch, nor stop without stopping them.
+            self._stop_request = self.enter_context(preemption.stop_requests())
 
-def _fit(
-    config: RunConfig,
-    info: info_lib.DatasetInfo,
-    run_dir: str,
-    model: TransferModel,
-    saved: checkpoints.RunCheckpoints,
-    recorder: callbacks_lib.RunRecorder,
-    request: preemption.StopRequest,
-    epochs: int,
-) -> None:
-    """Trains from where `recorder` stands until so many epochs are done in all."""
-    progress, steps = recorder.progress, dataset.steps_per_epoch(info, config.train_splits, config.batch_size)
-    strategy = model.distribute_strategy
-    evaluation_batches = _spread(evaluation_data(config, info), strategy) if config.eval_split else None
-    callbacks = [
-        *_callbacks(config, info, run_dir, recorder),
-        resumption.StepRecorder(
-            saved,
-            recorder,
-            request,
-            run_dir=run_dir,
-            steps=steps,
-            save_steps=config.checkpoint_steps,
-            epochs=config.epochs,
-        ),
-    ]
-    if progress.step == steps:
-        resumption.finish_epoch(model, progress.epochs_done, evaluation_batches, callbacks)
-        return
-    batches = training_data(
-        config,
-        info,
-        views=_views(config, model),
-        start_epoch=progress.epochs_done,
-        start_batch=progress.step,
-        epochs=epochs,
-    )
-    model.fit(
-        _spread(batches, strategy),
-        initial_epoch=progress.epochs_done,
-        epochs=epochs,
-        steps_per_epoch=steps - progress.step,
-        validation_data=evaluation_batches,
-        callbacks=callbacks,
-        verbose=0,
-    )
+    def _fit(self, epochs: int) -> None:
+        """Trains until so many epochs are done in all."""
+        config, strategy = self._config, self._strategy
+        evaluation = {}
+        if config.eval_split:
+            batches = functools.partial(assembly.evaluation_data, config, self._info)
+            evaluation = {
+                "validation_data": strategies.spread(strategy, batches, config.batch_size),
+                "validation_steps": dataset.steps_per_epoch(self._info, (config.eval_split,), config.batch_size),
+            }
+        callbacks = self._callbacks()
+        if self._first_step == self._steps:
+            resumption.finish_epoch(self._model, self._epochs_done, callbacks=callbacks, **evaluation)
+            return
+        batches = functools.partial(
+            assembly.training_data,
+            config,
+            self._info,
+            ("hr", "lr") if self._model.transfers else (config.view,),
+            start_epoch=self._epochs_done,
+            start_batch=self._first_step,
+            epochs=epochs,
+        )
+        self._model.fit(
+            strategies.spread(strategy, batches, config.batch_size),
+            initial_epoch=self._epochs_done,
+            epochs=epochs,
+            steps_per_epoch=self._steps - self._first_step,
+            callbacks=callbacks,
+            verbose=0,
+            **evaluation,
+        )
 
-
-def make_strategy(name: str) -> tf.distribute.Strategy:
-    """The strategy for "auto" (mirrored where there are several GPUs), "one_device" or "mirrored"."""
-    if name == "mirrored" or (name == "auto" and len(tf.config.list_logical_devices("GPU")) > 1):
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
-
-
-def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
-    """The compiled model with fresh weights; call it within the strategy's scope."""
-    student = recognizer_lib.build_recognizer(config.recognizer, seed=config.seed, recompute_grad=config.recompute_grad)
-    teacher = checkpoints.load_recognizer(config.teacher_run)[0] if config.teacher_run else None
-    model = TransferModel(
-        student,
-        teacher,
-        view=config.view,
-        weights=resolve.weights_at(config, 0),
-        squared=config.distance == "squared",
-        temperature=config.temperature,
-        confidence_weighting=config.confidence_weighting,
-        label_smoothing=config.label_smoothing,
-        labeled=config.labeled,
-        accumulation_steps=config.accumulation_steps,
-    )
-    optimizer = schedules.make_optimizer(
-        config.optimizer,
-        learning_rate(config, dataset.steps_per_epoch(info, config.train_splits, config.batch_size)),
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-        variables=student.trainable_variables,
-    )
-    if config.precision == "float16":
-        # Small gradients would be zero in float16: the loss is multiplied, the gradients divided again.
-        optimizer = tf.keras.mixed_precision.LossScaleOptimizer(optimizer)
-    model.compile(optimizer=optimizer)
-    return model
-
-
-def set_initial_weights(student: recognizer_lib.Recognizer, config: RunConfig) -> str:
-    """Gives a fresh network what --init_run or --init_from holds.
-
-    Returns:
-      A sentence on where the weights come from and which stay fresh; "" where all do.
-
-    Raises:
-      UserError: The weights are missing, damaged or of another network.
-    """
-    if config.init_run:
-        checkpoints.restore_recognizer(student, config.init_run)
-        return f"Starting from the best weights of {config.init_run}."
-    if config.init_from == "none":
-        return ""
-    fresh = pretrained.load(student, config.init_from)
-    return f"Starting from the weights {config.init_from}; initialised afresh: {'; '.join(fresh)}."
-
-
-def learning_rate(config: RunConfig, steps_per_epoch: int) -> tf.keras.optimizers.schedules.LearningRateSchedule:
-    """The run's learning rate by step."""
-    common = {"steps_per_epoch": steps_per_epoch, "warmup_epochs": config.warmup_epochs}
-    if config.schedule == "cosine":
-        return schedules.CosineSchedule(config.learning_rate, epochs=config.epochs, **common)
-    return schedules.StepSchedule(
-        config.learning_rate, decay_epochs=config.decay_epochs, decay_factor=config.decay_factor, **common
-    )
-
-
-def training_data(
-    config: RunConfig,
-    info: info_lib.DatasetInfo,
-    *,
-    views: tuple[str, ...],
-    start_epoch: int = 0,
-    start_batch: int = 0,
-    epochs: int | None = None,
-) -> tf.data.Dataset:
-    """The run's training batches from a batch of an epoch on, until `epochs`, by default all, are done."""
-    return dataset.training_dataset(
-        config.data_dir,
-        info,
-        config.train_splits,
-        batch_size=config.batch_size,
-        augmentation=augment.Augmentation(config.crop_size, config.scales, config.flip, config.color_jitter),
-        degradation=degrade.Degradation(config.lr_size, config.lens_blur, config.noise),
-        seed=config.seed,
-        start_epoch=start_epoch,
-        start_batch=start_batch,
-        num_epochs=epochs or config.epochs,
-        stream=config.stream,
-        views=views,
-        labeled=config.labeled,
-        mixup=config.mixup,
-    )
-
-
-def evaluation_data(config: RunConfig, info: info_lib.DatasetInfo) -> tf.data.Dataset:
-    """The evaluation split's batches, in the student's view."""
-    return dataset.evaluation_dataset(
-        config.data_dir,
-        info,
-        config.eval_split,
-        batch_size=config.batch_size,
-        crop_size=config.crop_size,
-        lr_size=config.lr_size,
-        stream=config.stream,
-        views=(config.view,),
-    )
+    def _callbacks(self) -> list[tf.keras.callbacks.Callback]:
+        config = self._config
+        weights_at = functools.partial(resolve.weights_at, config)
+        callbacks = [callbacks_lib.WeightSchedule(weights_at), callbacks_lib.StopOnNonFinite(self._run_dir)]
+        if self._recorder is None:
+            return callbacks
+        callbacks += [
+            self._recorder,
+            callbacks_lib.TensorBoardScalars(
+                os.path.join(self._run_dir, "logs"),
+                weights_at,
+                batch_size=config.batch_size,
+                num_clips=self._info.num_clips(*config.train_splits),
+                log_steps=config.log_steps,
+                first_step=self._first_step,
+            ),
+            callbacks_lib.ProgressBar(config.epochs, self._steps, self._first_step),
+        ]
+        if self._stop_request is not None:
+            callbacks.append(
+                resumption.StepRecorder(
+                    self._checkpoints,
+                    self._recorder,
+                    self._stop_request,
+                    run_dir=self._run_dir,
+                    steps=self._steps,
+                    save_steps=config.checkpoint_steps,
+                    epochs=config.epochs,
+                )
+            )
+        return callbacks
 
 
 def summary(config: RunConfig, run_dir: str, progress: checkpoints.Progress) -> str:
@@ -260,35 +214,3 @@ def _check_run_dir(config: RunConfig, run_dir: str) -> None:
         config.check_same_run(RunConfig.load(run_dir), run_dir)
         if not os.access(run_dir, os.W_OK):
             raise errors.UserError(f"--run_dir={run_dir} cannot be written to: make it writable to resume its run.")
-
-
-def _spread(batches: tf.data.Dataset, strategy: tf.distribute.Strategy) -> tf.data.Dataset:
-    """Batches that Keras can split evenly over the replicas."""
-    replicas = strategy.num_replicas_in_sync
-    return batches.map(lambda batch: fill_replicas(batch, replicas)) if replicas > 1 else batches
-
-
-def _views(config: RunConfig, model: TransferModel) -> tuple[str, ...]:
-    return ("hr", "lr") if model.transfers else (config.view,)
-
-
-def _callbacks(
-    config: RunConfig, info: info_lib.DatasetInfo, run_dir: str, recorder: callbacks_lib.RunRecorder
-) -> list[tf.keras.callbacks.Callback]:
-    weights_at = functools.partial(resolve.weights_at, config)
-    return [
-        callbacks_lib.WeightSchedule(weights_at),
-        callbacks_lib.StopOnNonFinite(run_dir),
-        recorder,
-        callbacks_lib.TensorBoardScalars(
-            os.path.join(run_dir, "logs"),
-            weights_at,
-            batch_size=config.batch_size,
-            num_clips=info.num_clips(*config.train_splits),
-            log_steps=config.log_steps,
-            first_step=recorder.progress.step,
-        ),
-        callbacks_lib.ProgressBar(
-            config.epochs, dataset.steps_per_epoch(info, config.train_splits, config.batch_size), recorder.progress.step
-        ),
-    ]

@@ -99,7 +99,8 @@ def means(model: TransferModel) -> dict[str, tf.keras.metrics.Metric]:
 def finish_epoch(
     model: TransferModel,
     epoch: int,
-    evaluation_batches: tf.data.Dataset,
+    validation_data: tf.data.Dataset | tf.distribute.DistributedDataset,
+    validation_steps: int,
     callbacks: list[tf.keras.callbacks.Callback],
 ) -> None:
     """What `model.fit` does after an epoch's last step: for a run that was stopped in its evaluation.
@@ -107,13 +108,16 @@ def finish_epoch(
     Args:
       model: The model, whose means are those of the epoch.
       epoch: The epoch, counted from 0.
-      evaluation_batches: What it is evaluated on.
+      validation_data: As for `fit`.
+      validation_steps: As for `fit`.
       callbacks: As for `fit`.
     """
     callback_list = tf.keras.callbacks.CallbackList(callbacks, model=model)
     callback_list.on_train_begin()
     callback_list.on_epoch_begin(epoch)
     logs = {name: mean.result().numpy() for name, mean in means(model).items()}
-    evaluated = model.evaluate(evaluation_batches, verbose=0, return_dict=True, callbacks=callback_list)
+    evaluated = model.evaluate(
+        validation_data, steps=validation_steps, verbose=0, return_dict=True, callbacks=callback_list
+    )
     callback_list.on_epoch_end(epoch, logs | {f"val_{name}": value for name, value in evaluated.items()})
     callback_list.on_train_end()

@@ -79,7 +79,7 @@ class RunConfig:
       deterministic: Whether TensorFlow is held to reproducible kernels.
       precision: Of activations: "float32", "bfloat16", or "float16" with loss scaling; variables and
         losses are float32.
-      strategy: "auto", "one_device" or "mirrored".
+      strategy: "auto", "one_device", "mirrored" or "multi_worker".
       eval_split: The split evaluated after each epoch, which also picks the best checkpoint; ""
         for none.
       log_steps: Steps between two points of the TensorBoard curves.
@@ -209,6 +209,10 @@ class RunConfig:
                 f"{path} is not a run's configuration ({str(error).rstrip('.')}): "
                 "it is damaged or of another version, train again."
             ) from error
+
+    def identity(self) -> str:
+        """What all of a run's workers must have in common, as text: everything but circumstances."""
+        return json.dumps({name: value for name, value in _flat(self).items() if name not in _CIRCUMSTANCES})
 
     def check_same_run(self, other: "RunConfig", run_dir: str) -> None:
         """Checks that resuming `run_dir` under this configuration continues what was begun there.

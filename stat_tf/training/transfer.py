@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from stat_tf import attention, distillation
 from stat_tf.data.record import UNLABELED
+from stat_tf.models import global_batch, layers
 from stat_tf.models.recognizer import Activations, Recognizer
 from stat_tf.weighting import LossWeights
 
@@ -22,14 +23,16 @@ class TransferModel(tf.keras.Model):
     variables are neither among `trainable_variables` nor in a checkpoint or export.
 
     Every loss is a float32 value a clip, and the gradient is of their sum over all replicas divided
-    by the clips on all replicas. Where batch normalisation is frozen, a step therefore depends neither
-    on how clips were spread nor on whether the last batch is full; where it is trained, each replica
-    normalises by its own clips, and each part of an accumulated batch by its own. Metrics count clips
-    likewise. A clip without a label has no cross-entropy, and no part in the means of what needs a label.
+    by the clips on all replicas. Batch normalisation is over all replicas, and dropout goes by a clip's
+    position in the batch. A step therefore depends neither on how clips were spread nor on whether the
+    last batch is full; only where trained batch normalisation meets `accumulation_steps`, each part on
+    each replica is normalised by itself. Metrics count clips likewise. A clip without a label has no
+    cross-entropy, and no part in the means of what needs a label.
 
     Batches are dicts of `label` (int64 [B]), the student's view (uint8 [B, K, T, h, w, C]), with a
-    teacher `hr` (uint8 [B, K, T, H, W, C]), from `mixup.mix` `partner_label` and `share` and, from
-    `fill_replicas`, `weight` (float32 [B]).
+    teacher `hr` (uint8 [B, K, T, H, W, C]), with mixup `partner_label` and `share` (of `mixup.blend`) and,
+    on several replicas, what `data.shares` adds: `position` (int64 [B]), in the global batch, and `weight`
+    (float32 [B]), all 1, or all 0 for a filler.
     """
 
     def __init__(
@@ -115,10 +118,12 @@ class TransferModel(tf.keras.Model):
         """One update of the student; returns the means so far in this epoch."""
         replica = tf.distribute.get_replica_context()
         clips = replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.reduce_sum(_weight(batch)))
-        if self._accumulation_steps == 1:
-            gradients = self._gradients(batch, clips)
-        else:
+        if self._accumulation_steps > 1:
             gradients = self._accumulated_gradients(batch, clips)
+        else:
+            alone = replica.num_replicas_in_sync == 1
+            with global_batch.entered(None if alone else _part(batch, clips, whole=True, last=True)):
+                gradients = self._gradients(batch, clips)
         if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         # The optimizer sums gradients over replicas.
@@ -143,15 +148,21 @@ class TransferModel(tf.keras.Model):
     def _accumulated_gradients(self, batch: dict[str, tf.Tensor], clips: tf.Tensor) -> list[tf.Tensor]:
         """`_gradients` of a batch, part by part, so that only one part's activations are in memory at a time."""
         size = tf.size(batch["label"])
+        batch = {"position": tf.range(tf.cast(size, tf.int64))} | batch
         part = tf.math.floordiv(size + self._accumulation_steps - 1, self._accumulation_steps)
 
         def add_part(start, *sums):
-            clips_of_part = {name: values[start : start + part] for name, values in batch.items()}
-            gradients = self._gradients(clips_of_part, clips)
-            return start + part, *(total + gradient for total, gradient in zip(sums, gradients, strict=True))
+            end = start + part
+            clips_of_part = {name: values[start:end] for name, values in batch.items()}
+            with global_batch.entered(_part(clips_of_part, clips, whole=False, last=end >= size)):
+                gradients = self._gradients(clips_of_part, clips)
+            return end, *(total + gradient for total, gradient in zip(sums, gradients, strict=True))
 
         zeros = [tf.zeros_like(variable) for variable in self.student.trainable_variables]
         _, *sums = tf.while_loop(lambda start, *_: start < size, add_part, [0, *zeros], parallel_iterations=1)
+        if tf.distribute.get_replica_context().num_replicas_in_sync > 1:
+            # Outside of the loop, in which replicas cannot meet.
+            layers.average_moving_statistics(self.student, _weight(batch)[0])
         return sums
 
     def test_step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -205,22 +216,8 @@ class TransferModel(tf.keras.Model):
                 mean.update_state(values[name], sample_weight=labeled_weight if name in _LABEL_METRICS else weight)
 
 
-def fill_replicas(batch: dict[str, tf.Tensor], num_replicas: int) -> dict[str, tf.Tensor]:
-    """Fills a batch up to a multiple of the replicas with copies of its last clip, of `weight` 0.
-
-    Otherwise a small last batch leaves replicas without a clip, which oneDNN's convolutions do not survive.
-
-    Args:
-      batch: Tensors [B, ...] by name, B at least 1.
-      num_replicas: How many will share it.
-
-    Returns:
-      The batch with B rounded up, and `weight`, float32 [B]: 1 for clips, 0 for copies.
-    """
-    clips = tf.size(batch["label"])
-    positions = tf.range(clips + tf.math.floormod(-clips, num_replicas))
-    filled = {name: tf.gather(values, tf.minimum(positions, clips - 1)) for name, values in batch.items()}
-    return filled | {"weight": tf.cast(positions < clips, tf.float32)}
+def _part(batch: dict[str, tf.Tensor], clips: tf.Tensor, *, whole: bool, last: tf.Tensor | bool) -> global_batch.Part:
+    return global_batch.Part(batch["position"], tf.cast(clips, tf.int64), _weight(batch)[0], whole, last)
 
 
 def _weight(batch: dict[str, tf.Tensor]) -> tf.Tensor:

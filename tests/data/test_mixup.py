@@ -1,5 +1,7 @@
 """Mixup: HR and LR of a clip get the same partner and the same share."""
 
+import functools
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -10,43 +12,46 @@ from stat_tf.data import mixup
 CLIPS = 2000
 
 
-def make_batch(clips=CLIPS):
+def load(position, record):
     """Clip n has the HR value n // 8 and the LR value 255 less that."""
-    values = (np.arange(clips) % 2000 // 8).astype(np.uint8)
-    hr = np.broadcast_to(values[:, None, None, None, None, None], (clips, 1, 1, 1, 2, 3))
-    return {
-        "id": tf.constant([str(n) for n in range(clips)]),
-        "label": tf.constant(np.arange(clips), tf.int64),
-        "hr": tf.constant(hr),
-        "lr": tf.constant(255 - hr[:, :, :, :, :1]),
-    }
+    hr = tf.cast(tf.fill([1, 1, 1, 2, 3], position % 2000 // 8), tf.uint8)
+    return {"id": record, "label": position, "hr": hr, "lr": 255 - hr[:, :, :, :1]}
 
 
-def mix(batch, alpha=0.7, seed=(1, 2)):
-    mixed = mixup.mix(batch, alpha, tf.constant(seed, tf.int64))
-    return {name: values.numpy() for name, values in mixed.items()}
+def plain(clips=CLIPS):
+    """(position, record) of an epoch."""
+    return tf.data.Dataset.range(clips).map(lambda position: (position, tf.strings.as_string(position)))
+
+
+def mix(clips=CLIPS, alpha=0.7, seed=(1, 2), batch_size=CLIPS, skip=0):
+    paired = mixup.pair(plain(clips).skip(skip), batch_size, alpha, tf.constant(seed, tf.int64))
+    made = paired.map(functools.partial(mixup.load_pair, load)).batch(clips)
+    [mixed] = made.as_numpy_iterator()
+    return mixed
 
 
 def test_views_are_blended_by_share_with_the_clip_that_the_label_names():
-    batch, mixed = make_batch(), mix(make_batch())
-    hr, share, partner = batch["hr"].numpy()[:, 0, 0, 0], mixed["share"], mixed["partner_label"]
+    mixed = mix()
+    hr = np.arange(CLIPS)[:, None, None] // 8
+    share, partner = mixed["share"], mixed["partner_label"]
     expected = share[:, None, None] * hr + (1 - share[:, None, None]) * hr[partner]
+    expected = np.broadcast_to(expected, [CLIPS, 2, 3])
     assert mixed["hr"].dtype == np.uint8
     np.testing.assert_allclose(mixed["hr"][:, 0, 0, 0], expected, atol=0.501)
     # The LR view has the same partner and share.
-    np.testing.assert_allclose(mixed["lr"][:, 0, 0, 0], 255 - expected[:, :1], atol=0.501)
+    np.testing.assert_allclose(mixed["lr"][:, 0, 0, 0], 255 - expected[:, :, :1], atol=0.501)
 
 
 def test_what_is_no_view_stays():
-    batch, mixed = make_batch(), mix(make_batch())
-    np.testing.assert_array_equal(mixed["id"], batch["id"])
-    np.testing.assert_array_equal(mixed["label"], batch["label"])
+    mixed = mix()
+    np.testing.assert_array_equal(mixed["label"], np.arange(CLIPS))
+    np.testing.assert_array_equal(mixed["id"].astype(int), np.arange(CLIPS))
     assert sorted(mixed["partner_label"]) == list(range(CLIPS))
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 3.0])
 def test_shares_are_the_larger_parts_of_a_beta_distribution(alpha):
-    share = mix(make_batch(), alpha)["share"]
+    share = mix(alpha=alpha)["share"]
     assert share.dtype == np.float32 and share.min() >= 0.5 and share.max() <= 1
 
     def distribution(x):
@@ -58,18 +63,25 @@ def test_shares_are_the_larger_parts_of_a_beta_distribution(alpha):
 
 
 def test_tiny_alpha_leaves_clips_as_they_are():
-    batch, mixed = make_batch(), mix(make_batch(), alpha=1e-4)
+    mixed = mix(alpha=1e-4)
     assert np.isfinite(mixed["share"]).all()
-    assert (mixed["hr"] == batch["hr"].numpy()).mean() > 0.99
+    assert (mixed["hr"][:, 0, 0, 0, 0, 0] == np.arange(CLIPS) // 8).mean() > 0.99
 
 
 def test_seed_decides():
-    one, again, other = mix(make_batch()), mix(make_batch()), mix(make_batch(), seed=(1, 3))
+    one, again, other = mix(), mix(), mix(seed=(1, 3))
     np.testing.assert_array_equal(one["hr"], again["hr"])
     assert (one["share"] != other["share"]).mean() > 0.99
     assert (one["partner_label"] != other["partner_label"]).mean() > 0.99
 
 
+def test_partners_are_of_the_same_batch_and_a_later_start_changes_nothing():
+    whole, rest = mix(10, batch_size=4), mix(10, batch_size=4, skip=4)
+    np.testing.assert_array_equal(whole["partner_label"] // 4, whole["label"] // 4)
+    for name, values in rest.items():
+        np.testing.assert_array_equal(values, whole[name][4:], err_msg=name)
+
+
 def test_last_batch_of_one_clip_is_its_own_partner():
-    mixed = mix(make_batch(1))
-    np.testing.assert_array_equal(mixed["hr"], make_batch(1)["hr"])
+    mixed = mix(1)
+    assert mixed["partner_label"] == mixed["label"] == 0 and (mixed["hr"] == 0).all()

@@ -1,8 +1,6 @@
 import dataclasses
 import json
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -330,25 +328,6 @@ def test_dropout_keeps_the_mean():
     dropped = model.dropout(tf.ones([100, 100]), training=True).numpy()
     assert np.isin(dropped, np.float32([0, 1 / 0.75])).all()
     assert (dropped == 0).mean() == pytest.approx(0.25, abs=0.02)
-
-
-TWO_REPLICAS = """
-import tensorflow as tf
-from stat_tf.models import layers
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-with strategy.scope():
-    dropout = layers.Dropout(0.5, seed=1)
-masks = tf.function(lambda: strategy.run(lambda: dropout(tf.ones([100]), training=True)))()
-first, second = [mask.numpy().tolist() for mask in strategy.experimental_local_results(masks)]
-assert first != second
-assert dropout.step.numpy() == 1
-"""
-
-
-def test_replicas_drop_different_features_and_share_the_step():
-    subprocess.run([sys.executable, "-c", TWO_REPLICAS], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])

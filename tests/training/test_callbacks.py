@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from stat_tf import errors
 from stat_tf.data import info as info_lib
-from stat_tf.training import checkpoints, loop
+from stat_tf.training import assembly, checkpoints
 from tests import datasets, runs
 
 
@@ -75,7 +75,7 @@ def test_finished_run_has_nothing_left_to_do(data, stat_run, capsys):
 
 def poison(monkeypatch, at_step, what):
     """Makes `what` of the model not a number at a step, as a diverging run would."""
-    build = loop.build
+    build = assembly.build
 
     def build_poisoned(config, info):
         model = build(config, info)
@@ -98,7 +98,7 @@ def poison(monkeypatch, at_step, what):
             model.optimizer.apply_gradients = apply_gradients
         return model
 
-    monkeypatch.setattr(loop, "build", build_poisoned)
+    monkeypatch.setattr(assembly, "build", build_poisoned)
 
 
 @pytest.mark.parametrize("what", ["loss", "variable"])
@@ -134,7 +134,7 @@ def test_initial_weights_come_from_the_run_named(data, tmp_path):
     config = runs.untrained(data, tmp_path / "first", seed=5)
     first, _ = checkpoints.load_recognizer(str(tmp_path / "first"))
     second = runs.make_config(data, init_run=str(tmp_path / "first"), seed=6, epochs=config.epochs)
-    student = loop.build(second, info_lib.load(str(data))).student
-    loop.set_initial_weights(student, second)
+    student = assembly.build(second, info_lib.load(str(data))).student
+    assembly.set_initial_weights(student, second)
     for ours, theirs in zip(student.variables, first.variables, strict=True):
         np.testing.assert_array_equal(ours.numpy(), theirs.numpy(), err_msg=ours.name)

@@ -10,7 +10,7 @@ import tensorflow as tf
 from stat_tf import errors
 from stat_tf.data import augment, dataset, degrade
 from stat_tf.data import info as info_lib
-from stat_tf.training import checkpoints, loop, resolve
+from stat_tf.training import assembly, checkpoints, loop, resolve
 from stat_tf.training.run_config import RunConfig
 from tests import datasets, runs
 
@@ -67,7 +67,7 @@ def config(root):
 
 @pytest.fixture(scope="module")
 def model(root, config):
-    return loop.build(config, info_lib.load(str(root / "data")))
+    return assembly.build(config, info_lib.load(str(root / "data")))
 
 
 def test_network_and_teacher_are_the_configured_ones(root, config, model):
@@ -95,15 +95,15 @@ def test_optimizer_is_the_configured_one(root, config, model):
     assert isinstance(optimizer, tf.keras.optimizers.SGD)
     assert (optimizer.momentum, optimizer.weight_decay, optimizer.global_clipnorm) == (0.55, 0.025, 7.5)
     # 3 steps an epoch: 2 epochs of warm-up, a quarter after every 3.
-    rates = [float(loop.learning_rate(config, 3)(step)) for step in (0, 5, 8, 9, 17)]
+    rates = [float(assembly.learning_rate(config, 3)(step)) for step in (0, 5, 8, 9, 17)]
     np.testing.assert_allclose(rates, [0.4 / 6, 0.4, 0.4, 0.1, 0.1], rtol=1e-5)
     np.testing.assert_allclose(float(optimizer.learning_rate), 0.4 / 6, rtol=1e-5)
-    cosine = loop.learning_rate(dataclasses.replace(config, schedule="cosine"), 3)
+    cosine = assembly.learning_rate(dataclasses.replace(config, schedule="cosine"), 3)
     np.testing.assert_allclose([float(cosine(step)) for step in (6, 12, 18)], [0.4, 0.2, 0], atol=1e-7)
     other = dataclasses.replace(
         config, optimizer="adamw", teacher_run="", overall_weights=(1.0, 0.0, 0.0), soft_label_weight=0.0
     )
-    optimizer = loop.build(other, info_lib.load(str(root / "data"))).optimizer
+    optimizer = assembly.build(other, info_lib.load(str(root / "data"))).optimizer
     assert isinstance(optimizer, tf.keras.optimizers.AdamW)
     assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.025, 7.5)
 
@@ -113,8 +113,8 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
     calls = {}
     for name in ("training_dataset", "evaluation_dataset"):
         monkeypatch.setattr(dataset, name, lambda *args, name=name, **rest: calls.update({name: (args, rest)}))
-    loop.training_data(config, info, views=("hr", "lr"), start_epoch=4, start_batch=1)
-    loop.evaluation_data(config, info)
+    assembly.training_data(config, info, ("hr", "lr"), start_epoch=4, start_batch=1)
+    assembly.evaluation_data(config, info)
     args, rest = calls["training_dataset"]
     assert args == (str(root / "data"), info, ("train", "unlabeled"))
     assert rest == {
@@ -129,10 +129,18 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
         "views": ("hr", "lr"),
         "labeled": True,
         "mixup": 0.6,
+        "share": None,
     }
     args, rest = calls["evaluation_dataset"]
     assert args == (str(root / "data"), info, "held_out")
-    assert rest == {"batch_size": 3, "crop_size": (18, 24), "lr_size": (12, 16), "stream": "rgb", "views": ("lr",)}
+    assert rest == {
+        "batch_size": 3,
+        "crop_size": (18, 24),
+        "lr_size": (12, 16),
+        "stream": "rgb",
+        "views": ("lr",),
+        "share": None,
+    }
 
 
 def test_failed_build_leaves_no_run_directory(root, config, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from stat_tf.data import info as info_lib
-from stat_tf.training import loop, resumption, snapshot
+from stat_tf.training import assembly, resumption, snapshot
 from tests import datasets, runs
 
 
@@ -20,7 +20,7 @@ def model(tmp_path_factory):
     config = runs.make_config(directory, width=0.0625, dropout=0.5, precision="float16", optimizer="adamw")
     tf.keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        return loop.build(config, info_lib.load(str(directory)))
+        return assembly.build(config, info_lib.load(str(directory)))
     finally:
         tf.keras.mixed_precision.set_global_policy("float32")
 

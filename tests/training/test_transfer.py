@@ -1,10 +1,8 @@
-"""The training step: equation 4, the teacher's part in it, traces, metrics, replicas."""
+"""The training step: equation 4, the teacher's part in it, traces, metrics, parts of a batch."""
 
 import json
 import pathlib
 import runpy
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -15,7 +13,7 @@ from stat_tf.inference import metrics
 from stat_tf.models import recognizer as recognizer_lib
 from stat_tf.training.transfer import TransferModel
 from stat_tf.weighting import LossWeights, rolling_weights
-from tests import datasets, runs
+from tests import runs
 
 WEIGHTS = LossWeights(0.5, 0.3, 0.2, (0.1, 0.2, 0.3, 0.4), (0.6, 0.4))
 CLASSES = 7
@@ -325,13 +323,16 @@ def test_metrics_count_clips_and_not_batches():
 
 @pytest.mark.parametrize("parts", [2, 3, 7])
 def test_parts_of_a_batch_add_up_to_the_whole(parts):
-    """Batches of 7 and 4 in parts of unequal sizes: the same losses and the same weights."""
+    """Batches of 7 and 4 in parts of unequal sizes: the same losses, weights and count of what dropout drew."""
     logs, variables = [], []
     for steps in (1, parts):
-        model = make_model(accumulation_steps=steps, rate=0.1)
+        student, teacher = recognizer(LR, seed=1, dropout=0.5), recognizer(HR, seed=2)
+        model = TransferModel(student, teacher, weights=WEIGHTS, accumulation_steps=steps)
+        model.compile(optimizer=tf.keras.optimizers.SGD(0.1, jit_compile=False))
         runs.freeze_batch_norm(model)
         logs.append(fit(model, batches(7, 4)))
         variables.append(model.student.trainable_variables)
+        assert model.student.dropout.step.numpy() == 2
     assert logs[0] == pytest.approx(logs[1], abs=1e-5)
     for one, other in zip(*variables, strict=True):
         np.testing.assert_allclose(one, other, atol=2e-6, err_msg=one.name)
@@ -380,49 +381,3 @@ def test_an_overflowing_scale_skips_the_update_and_is_halved():
     assert int(model.optimizer.iterations) == 1  # the schedule goes on
     for variable, value in zip(model.student.trainable_variables, before, strict=True):
         np.testing.assert_array_equal(variable, value)
-
-
-_ONE_AND_TWO_DEVICES = """
-import sys
-import tensorflow as tf
-tf.config.set_logical_device_configuration(
-    tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
-from stat_tf.training import loop
-from tests import runs
-
-build = loop.build
-def without_batch_statistics(config, info):
-    model = build(config, info)
-    runs.freeze_batch_norm(model)
-    return model
-
-loop.build = without_batch_statistics
-data, teacher, output = sys.argv[1:]
-assert loop.make_strategy("mirrored").num_replicas_in_sync == 2
-for strategy in ("one_device", "mirrored"):
-    for parts in (1, 2):
-        runs.train(data, f"{output}/{strategy}-{parts}", stage="stat", teacher_run=teacher, strategy=strategy,
-                   dropout=0.0, clip_norm=0.5, epochs=3, accumulation_steps=parts)
-# Randomness, too, advances within an accumulated batch on each replica.
-runs.train(data, f"{output}/dropout", strategy="mirrored", dropout=0.5, epochs=1, accumulation_steps=2)
-"""
-
-
-@pytest.mark.slow
-def test_two_replicas_train_as_one_device_does(tmp_path):
-    """Epochs of 4 + 4 + 1 clips, whole or in parts: the last batch leaves one replica without any."""
-    datasets.write_dataset(tmp_path / "data", clips={"train": 9, "test": 5})
-    runs.untrained(tmp_path / "data", tmp_path / "teacher", stage="teacher", student_input="upsample")
-    arguments = [str(tmp_path / "data"), str(tmp_path / "teacher"), str(tmp_path)]
-    command = [sys.executable, "-c", _ONE_AND_TWO_DEVICES, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    one, *others = (
-        [json.loads(line) for line in (tmp_path / name / "history.jsonl").read_text().splitlines()]
-        for name in ("one_device-1", "one_device-2", "mirrored-1", "mirrored-2")
-    )
-    assert [epoch["step"] for epoch in one] == [3, 6, 9]
-    for other in others:
-        for ours, theirs in zip(one, other, strict=True):
-            assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
-    assert len({round(epoch["loss"], 6) for epoch in one}) == 3
