@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import tensorflow as tf
+import threadpoolctl
 from matplotlib import colormaps, figure
 from sklearn import manifold, metrics, model_selection, neighbors
 
@@ -108,4 +109,6 @@ def draw(path: str, embeddings: Mapping[str, Embedding], classes: tuple[str, ...
 def project(vectors: np.ndarray, seed: int = 0) -> np.ndarray:
     """t-SNE of vectors [N, C] in the plane, float32 [N, 2]; the same for the same seed."""
     tsne = manifold.TSNE(perplexity=min(30.0, max(1.0, (len(vectors) - 1) / 3)), init="random", random_state=seed)
-    return tsne.fit_transform(vectors)
+    # Its many short parallel parts wait for each other actively: next to other work, more threads are far slower.
+    with threadpoolctl.threadpool_limits(1):
+        return tsne.fit_transform(vectors)

@@ -5,7 +5,7 @@ import functools
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from stat_tf.data import info as info_lib
 from stat_tf.data import sizes
@@ -156,22 +156,24 @@ class Planner:
         return settings_lib.scaled(settings, self.scale) | {"seed": str(seed)}
 
     def _make(self, stage: str, settings: dict[str, str], teacher: Run | None = None, start: Run | None = None) -> Run:
-        splits = settings.get("train_split", "unlabeled" if stage == "unsupervised" else "train").split(",")
+        source, splits = self.info, ["train"]
+        if stage == "unsupervised":
+            source, splits = self.unlabeled, ["unlabeled"]
+        if settings.get("train_splits"):
+            splits = sorted(settings["train_splits"].split(","))
         return Run(
             stage=stage,
             settings=tuple(sorted(settings.items())),
-            data=self._digest(splits),
-            clips_per_epoch=sum(self._source(split).num_clips(split) for split in splits),
+            data=_digest(*(source.shards.get(split, ()) for split in splits), self.info.shards["test"]),
+            clips_per_epoch=source.num_clips(*splits),
             teacher=teacher,
             start=start,
         )
 
-    def _source(self, split: str) -> info_lib.DatasetInfo:
-        return self.unlabeled if split == "unlabeled" else self.info
-
-    def _digest(self, splits: Sequence[str]) -> str:
-        checksums = [shard.sha256 for split in (*splits, "test") for shard in self._source(split).shards.get(split, ())]
-        return hashlib.sha256("".join(checksums).encode()).hexdigest()[:16]
-
     def _steps(self, clips: int, settings: dict[str, str]) -> int:
         return math.ceil(clips / settings_lib.number(settings, "batch_size"))
+
+
+def _digest(*splits: Iterable[info_lib.Shard]) -> str:
+    checksums = "".join(shard.sha256 for shards in splits for shard in shards)
+    return hashlib.sha256(checksums.encode()).hexdigest()[:16]

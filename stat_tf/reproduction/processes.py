@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from stat_tf import errors
 
 _POLL_SECONDS = 0.5
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(Exception):
-    """SIGINT or SIGTERM came, and what was running has ended.
+    """SIGINT, SIGTERM or SIGHUP came, and what was running has ended.
 
     Attributes:
       signal: Its number.
@@ -29,7 +30,7 @@ class Stopped(Exception):
 
 
 class Commands:
-    """Runs `python -m ...`; SIGINT and SIGTERM are passed on, and waited for.
+    """Runs `python -m ...`; SIGINT, SIGTERM and SIGHUP are passed on, and waited for.
 
     A context manager: the signals are its own within. A second signal kills what does not end.
     """
@@ -42,7 +43,7 @@ class Commands:
         self._before = {}
 
     def __enter__(self) -> "Commands":
-        self._before = {number: signal.signal(number, self._on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = {number: signal.signal(number, self._on_signal) for number in _PASSED_ON}
         return self
 
     def __exit__(self, *unused) -> None:
@@ -74,7 +75,7 @@ class Commands:
         self.check()
         with open(log_path, "a", encoding="utf-8", errors="replace") as log:
             print(f"$ {shown(arguments)}", file=log, flush=True)
-            begin, start = log.tell(), time.monotonic()
+            begin, start = os.path.getsize(log_path), time.monotonic()
             self._process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -86,15 +87,19 @@ class Commands:
             )
             if self._signal:  # came between the check and the start
                 self._process.send_signal(self._signal)
-            while (code := self._poll()) is None:
-                watch(time.monotonic() - start)
-            self._process = None
+            try:
+                while (code := self._poll()) is None:
+                    watch(time.monotonic() - start)
+            finally:
+                if self._process.poll() is None:  # it is `watch` that failed
+                    self._process.terminate()
+                    self._process.wait()
+                self._process = None
         watch(time.monotonic() - start)
         self.check()
         if code:
-            raise errors.UserError(
-                f"python -m {arguments[0]} failed with exit code {code}: {_error(log_path, begin)} Its log: {log_path}"
-            )
+            how = f"failed with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+            raise errors.UserError(f"python -m {arguments[0]} {how}: {_error(log_path, begin)} Its log: {log_path}")
 
     def _poll(self) -> int | None:
         try:
@@ -139,8 +144,8 @@ def locked(directory: str) -> Iterator[int]:
 
 def _error(log_path: str, begin: int) -> str:
     """What a failed command said last, of its log from `begin` on."""
-    with open(log_path, encoding="utf-8", errors="replace") as log:
+    with open(log_path, "rb") as log:
         log.seek(begin)
-        lines = [line.strip() for line in log if line.strip()]
+        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return said[-1] if said else lines[-1] if lines else "It said nothing."

@@ -55,6 +55,7 @@ def write(output: str, heading: Heading, table: Table, summaries: Sequence[Summa
         f"{stem}.json": as_json(heading, table, summaries, scores),
     }
     try:
+        os.makedirs(output, exist_ok=True)
         for path, text in texts.items():
             files.write_text(path, text)
     except OSError as error:

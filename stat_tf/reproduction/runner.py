@@ -75,13 +75,12 @@ class Places:
 
     def training(self, run: Run) -> list[str]:
         """The command that trains a run, after `python -m`."""
-        flags = {"stage": run.stage, "data_dir": self.data_dir, "run_dir": self.run_dir(run)}
+        unlabeled = self.unlabeled_dir if run.stage == "unsupervised" else ""
+        flags = {"stage": run.stage, "data_dir": unlabeled or self.data_dir, "run_dir": self.run_dir(run)}
         if run.teacher:
             flags["teacher_run"] = self.run_dir(run.teacher)
         if run.start:
             flags["init_run"] = self.run_dir(run.start)
-        if run.stage == "unsupervised" and self.unlabeled_dir:
-            flags["unlabeled_dir"] = self.unlabeled_dir
         return ["stat_tf.train", *(f"--{name}={value}" for name, value in (*flags.items(), *run.settings))]
 
     def evaluation(self, runs: Sequence[Run]) -> list[str]:

@@ -81,12 +81,12 @@ class Session:
     def heading(self) -> report.Heading:
         """What the table's heading says."""
         info, planner = self.planner.info, self.planner
-        lr_sizes = sorted({sizes.text(size) for size in info.lr_sizes})
+        lr_sizes = ", ".join(sizes.text(size) for size in sorted(info.lr_sizes))
         flags = f" with {' '.join(planner.train_flags)}" if planner.train_flags else ""
         return report.Heading(
             dataset=(
                 f"{self.places.data_dir} ({len(info.classes)} classes, {info.num_clips('train'):,} training and "
-                f"{info.num_clips('test'):,} test clips, HR {sizes.text(info.hr_size)}, LR {', '.join(lr_sizes)})"
+                f"{info.num_clips('test'):,} test clips, HR {sizes.text(info.hr_size)}, LR {lr_sizes})"
             ),
             settings=f"by the settings of {planner.config_dir}{flags}",
             scale=planner.scale,

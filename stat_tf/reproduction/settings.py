@@ -23,10 +23,10 @@ _OF_TRANSFER = (
     "soft_label_weight",
     "temperature",
     "confidence_weighting",
-    "train_split",
+    "train_splits",
 )
 # What this package decides by itself.
-_OURS = ("stage", "data_dir", "run_dir", "teacher_run", "init_run", "seed", "unlabeled_dir")
+_OURS = ("stage", "data_dir", "run_dir", "teacher_run", "init_run", "seed")
 # The paper's 50 epochs have five turns of the rolling weights.
 _TURNS = 5
 
@@ -73,7 +73,9 @@ def read(config_dir: str, stage: str, stream: str, train_flags: Sequence[str]) -
     if stream != "rgb":
         settings["stream"] = stream
     if stage == "unsupervised":
+        # It reads no label, so it has none to smooth or to evaluate by.
         settings["eval_split"] = ""
+        settings.pop("label_smoothing", None)
     return settings
 
 

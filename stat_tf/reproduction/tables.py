@@ -213,14 +213,14 @@ def _figure_6() -> Table:
 def _beyond() -> Table:
     # Options that change training without a teacher too are compared with the student trained on under the same option.
     for_both = (
-        ("ema", "averaged weights", {"ema_decay": "0.99"}),
-        ("label_smoothing", "label smoothing", {"label_smoothing": "0.1"}),
-        ("mixup", "mixup", {"mixup": "0.2"}),
+        ("ema", "weights averaged, decay 0.99", {"ema_decay": "0.99"}),
+        ("label_smoothing", "label smoothing 0.1", {"label_smoothing": "0.1"}),
+        ("mixup", "mixup 0.2", {"mixup": "0.2"}),
     )
     rows = [
         *_references((), ()),
         _transfer("sat_tat", "SAT+TAT", fixed(_EVEN)),
-        _transfer("soft_labels", "SAT+TAT + soft labels", fixed(_EVEN) | {"soft_label_weight": "1.0"}),
+        _transfer("soft_labels", "SAT+TAT + soft labels, weight 1", fixed(_EVEN) | {"soft_label_weight": "1.0"}),
         _transfer("confidence", "SAT+TAT, weighted by confidence", fixed(_EVEN) | {"confidence_weighting": "true"}),
         Row("student_from_teacher", "Student from the teacher's weights", "student_longer", start="teacher"),
         _transfer(
