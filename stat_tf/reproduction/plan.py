@@ -82,7 +82,8 @@ class Planner:
     Attributes:
       info: The dataset's description.
       unlabeled: The description of the dataset whose split "unlabeled" stage "unsupervised" reads.
-      data_dir: The dataset's directory, for the messages.
+      data_dir: The first one's directory, for the messages.
+      unlabeled_dir: The second one's.
       config_dir: The directory of the flag files.
       train_flags: More flags for every training.
       scale: Factor on the length of every training.
@@ -91,6 +92,7 @@ class Planner:
     info: info_lib.DatasetInfo
     unlabeled: info_lib.DatasetInfo
     data_dir: str
+    unlabeled_dir: str
     config_dir: str
     train_flags: tuple[str, ...] = ()
     scale: float = 1.0
@@ -99,7 +101,8 @@ class Planner:
         """What the dataset lacks for a row, and how to build it, as a sentence; "" where nothing is missing."""
         if row.unsupervised and not self.unlabeled.num_clips("unlabeled"):
             return (
-                f"{self.data_dir} has no unlabelled clips: build it with --unlabeled_videos, or give --unlabeled_dir."
+                f"{self.unlabeled_dir} has no unlabelled clips: build it with --unlabeled_videos, or give "
+                "--unlabeled_dir."
             )
         if row.lr_size and sizes.parse(row.lr_size, "lr_size") not in self.info.lr_sizes:
             return f"{self.data_dir} has no LR frames of {row.lr_size}: build it with --lr_size={row.lr_size} too."

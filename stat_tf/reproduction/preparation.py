@@ -12,6 +12,9 @@ from stat_tf.data import info as info_lib
 from stat_tf.reproduction import plan, runner, tables
 from stat_tf.reproduction.session import Session
 
+# What a network's input depends on.
+_SAME_CLIPS = ("num_segments", "num_frames", "frame_stride")
+
 
 def prepare(
     *,
@@ -54,7 +57,15 @@ def prepare(
         if not info.num_clips(split):
             raise errors.UserError(f"{data_dir} has no clips in split {split}: a table needs train and test.")
     unlabeled = info_lib.load(unlabeled_dir) if unlabeled_dir else info
-    planner = plan.Planner(info, unlabeled, data_dir, config_dir, tuple(train_flags), scale)
+    for name in _SAME_CLIPS:
+        if getattr(unlabeled, name) != getattr(info, name):
+            raise errors.UserError(
+                f"{unlabeled_dir} has {name}={getattr(unlabeled, name)}, {data_dir} has {name}={getattr(info, name)}: "
+                "build the unlabelled clips like the others."
+            )
+    planner = plan.Planner(
+        info, unlabeled, data_dir, unlabeled_dir or data_dir, config_dir, tuple(train_flags), scale
+    )
     asked, chosen = rows, chosen.choose(rows) if rows else chosen
     session = Session(chosen, planner, runner.Places(output, data_dir, unlabeled_dir), seeds)
     refused = [reason for name, reason in session.left_out.items() if name in asked or len(session.plan) == 0]

@@ -189,6 +189,8 @@ def _notes(heading: Heading, table: Table, summaries: Sequence[Summary]) -> list
     ]
     if any(summary.uneven for summary in summaries):
         notes.append("- *: more than 5% more or fewer steps than the row compared with; whole epochs come no nearer.")
+    if table.note:
+        notes.append(f"- {table.note}")
     if heading.biased:
         notes.append(
             "- The best checkpoints were picked on the test split: every number here is biased upward by that."

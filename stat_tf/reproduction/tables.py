@@ -56,6 +56,7 @@ class Table:
       paper_columns: What the paper's columns are of.
       rows: Its rows, each after those that it is compared with.
       config: The directory of flag files that holds the paper's settings of it.
+      note: What there is to say of the paper's numbers.
       embeddings: Whether it is about how well the networks' clip representations separate the classes.
     """
 
@@ -64,6 +65,7 @@ class Table:
     paper_columns: tuple[str, ...]
     rows: tuple[Row, ...]
     config: str = "configs/ucf101_resnet34"
+    note: str = ""
     embeddings: bool = False
 
     def row(self, name: str) -> Row:
@@ -135,6 +137,7 @@ def _table_1() -> Table:
         "Weights of cross-entropy, SAT and TAT; of the stages; of the temporal attention module's layers",
         ("ResNet-34 prec@1",),
         (*_references((78.82,), (42.79,)), *rows, rolling),
+        note="The paper's Teacher and Student are those of its table 3.",
     )
 
 
@@ -161,7 +164,8 @@ def _table_2() -> Table:
                 lr_size=size,
             ),
         ]
-    return Table("2", "Resolutions", ("ResNet-34 prec@1", "ResNet-34 prec@5"), tuple(rows))
+    note = "The paper's Teacher is that of its table 3."
+    return Table("2", "Resolutions", ("ResNet-34 prec@1", "ResNet-34 prec@5"), tuple(rows), note=note)
 
 
 def _table_3() -> Table:
@@ -202,7 +206,8 @@ def _table_4() -> Table:
             ),
         ]
     config = "configs/hmdb51_two_stream_r2plus1d_34"
-    return Table("4", "Two streams", ("R(2+1)D-34 on HMDB51 prec@1",), tuple(rows), config)
+    note = "The paper's Student is its row R2PLUS1D-34; it does not say that this one has two streams."
+    return Table("4", "Two streams", ("R(2+1)D-34 on HMDB51 prec@1",), tuple(rows), config, note)
 
 
 def _figure_6() -> Table:

@@ -39,7 +39,7 @@ def config(tmp_path):
 
 def planner(config, info=None, unlabeled=None, **more):
     info = info or make_info()
-    return plan.Planner(info, unlabeled or info, "DATA", str(config), **more)
+    return plan.Planner(info, unlabeled or info, "DATA", "DATA", str(config), **more)
 
 
 def all_runs(planner, table, seeds=1):
