@@ -216,7 +216,10 @@ def test_figure_6_shows_seed_0_and_scores_all(root, tmp_path, flags_unchecked, m
         ({"data_dir": "nowhere"}, "There is no directory nowhere"),
         ({"scale": 0.0}, "--scale=0 must be above 0"),
         ({"scale": float("nan")}, "--scale=nan"),
-        ({"data": "plain", "rows": ["sat_tat_rc_ut"]}, "plain has no unlabelled clips: build it with --unlabeled_videos"),
+        (
+            {"data": "plain", "rows": ["sat_tat_rc_ut"]},
+            "plain has no unlabelled clips: build it with --unlabeled_videos",
+        ),
         ({"unlabeled_dir": "other"}, "other has num_segments=3, .*data has num_segments=2: build the unlabelled clips"),
         ({"data": "plain", "table": "2", "rows": ["after_6x8"]}, "build it with --lr_size=6x8"),
         ({"train_flags": ["batch_size=3"]}, "write one --name=value"),

@@ -63,9 +63,7 @@ def prepare(
                 f"{unlabeled_dir} has {name}={getattr(unlabeled, name)}, {data_dir} has {name}={getattr(info, name)}: "
                 "build the unlabelled clips like the others."
             )
-    planner = plan.Planner(
-        info, unlabeled, data_dir, unlabeled_dir or data_dir, config_dir, tuple(train_flags), scale
-    )
+    planner = plan.Planner(info, unlabeled, data_dir, unlabeled_dir or data_dir, config_dir, tuple(train_flags), scale)
     asked, chosen = rows, chosen.choose(rows) if rows else chosen
     session = Session(chosen, planner, runner.Places(output, data_dir, unlabeled_dir), seeds)
     refused = [reason for name, reason in session.left_out.items() if name in asked or len(session.plan) == 0]

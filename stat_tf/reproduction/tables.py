@@ -218,7 +218,6 @@ def _figure_6() -> Table:
 def _beyond() -> Table:
     # Options that change training without a teacher too are compared with the student trained on under the same option.
     for_both = (
-        ("ema", "weights averaged, decay 0.99", {"ema_decay": "0.99"}),
         ("label_smoothing", "label smoothing 0.1", {"label_smoothing": "0.1"}),
         ("mixup", "mixup 0.2", {"mixup": "0.2"}),
     )
