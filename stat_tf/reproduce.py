@@ -14,8 +14,9 @@ import sys
 from absl import flags
 
 from stat_tf import command
+from stat_tf.reproduction import tables
 
-_TABLE = flags.DEFINE_enum("table", None, ["1", "2", "3", "4", "fig6", "beyond"], "Which table.", required=True)
+_TABLE = flags.DEFINE_enum("table", None, tables.TABLES, "Which table.", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "The dataset that pipeline.build_dataset wrote.", required=True)
 _UNLABELED_DIR = flags.DEFINE_string(
     "unlabeled_dir", "", "Dataset of the unlabelled clips, for rows with ut; data_dir unless given."

@@ -67,11 +67,11 @@ def flags_unchecked(monkeypatch):
 
 
 class Pretended(processes.Commands):
-    """Commands that leave what the real ones would, at once; `fails` and `stops` name what does not end well."""
+    """Commands that leave what the real ones would, at once; the arguments name runs that end otherwise."""
 
-    def __init__(self, fails="", stops=""):
+    def __init__(self, fails="", stops="", breaks_off=""):
         super().__init__(lock=-1)
-        self.ran, self._fails, self._stops = [], fails, stops
+        self.ran, self._fails, self._stops, self._breaks_off = [], fails, stops, breaks_off
 
     def run(self, arguments, log_path, watch):
         flags = dict(argument.removeprefix("--").split("=", 1) for argument in arguments[1:])
@@ -84,7 +84,8 @@ class Pretended(processes.Commands):
         if self._fails and self._fails in run_dir.name:
             raise errors.UserError("python -m stat_tf.train failed with exit code 1: The loss is not finite.")
         if arguments[0] == "stat_tf.train":
-            history = [{"epoch": epoch + 1, "step": 2 * epoch + 2} for epoch in range(int(flags["epochs"]))]
+            epochs = 1 if self._breaks_off and self._breaks_off in run_dir.name else int(flags["epochs"])
+            history = [{"epoch": epoch + 1, "step": 2 * epoch + 2} for epoch in range(epochs)]
             (run_dir / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
             return
         # Each network gets one clip more right than the one before it, the teacher all.
@@ -142,6 +143,15 @@ def test_a_training_that_fails_leaves_a_truthful_table(root, tmp_path, flags_unc
     assert status == dict.fromkeys(("teacher", "student", "student_longer"), "measured") | dict.fromkeys(
         ("sat", "tat"), "not run yet"
     )
+
+
+def test_a_training_that_breaks_off_without_an_error_is_not_taken_for_finished(root, tmp_path, flags_unchecked):
+    session = prepare(root, tmp_path, rows=["student"])
+    with pytest.raises(errors.UserError, match="student-seed0-.* ended before its last epoch"):
+        session.run(Pretended(breaks_off="student"))
+    commands = Pretended()
+    session.run(commands)
+    assert kinds(commands.ran) == [("train", "student-seed0"), ("evaluate", "student-seed0")]
 
 
 def test_hours_of_a_stopped_training_count(root, tmp_path, flags_unchecked):

@@ -41,7 +41,7 @@ def embed_run(run_dir: str, data_dir: str, split: str, batch_size: int = 32) -> 
     recognizer, config = checkpoints.load_recognizer(run_dir)
     fit.check_fits(run_dir, config, data_dir, info, split)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(input_signature=[tf.TensorSpec([None, *config.recognizer.clip_shape], tf.uint8)])
     def represent(clips):
         outputs = recognizer.activations(clips, training=False)
         return tf.einsum("bk,bkc->bc", outputs.temporal_attention, outputs.features)

@@ -8,7 +8,7 @@ from stat_tf.reproduction.session import Session
 
 
 def draw(session: Session, commands: processes.Commands) -> report.Scores:
-    """Draws `fig6.png` of the finished runs of a session, and measures how well they separate the classes.
+    """Draws `FIGURE_NAME` of the finished runs of a session, and measures how well they separate the classes.
 
     Returns:
       The scores of `embedding.separation` by row.
@@ -27,7 +27,7 @@ def draw(session: Session, commands: processes.Commands) -> report.Scores:
         if seed == 0:
             shown[session.table.row(name).title] = found
     commands.check()
-    embedding.draw(os.path.join(session.places.output, "fig6.png"), shown, session.planner.info.classes)
+    embedding.draw(os.path.join(session.places.output, report.FIGURE_NAME), shown, session.planner.info.classes)
     return {
         name: {key: statistics.mean_and_deviation([each[key] for each in found]) for key in found[0]}
         for name, found in of_rows.items()

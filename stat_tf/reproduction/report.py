@@ -15,6 +15,10 @@ from stat_tf.reproduction.results import Summary
 from stat_tf.reproduction.tables import Row, Table
 
 NOT_RUN = "not run yet"
+# Columns of words.
+_TEXT = ("row", "compared with")
+# Beside the table of a figure.
+FIGURE_NAME = "fig6.png"
 # Scores that only some tables have, by row and name: (mean, sample standard deviation or None).
 Scores = Mapping[str, Mapping[str, tuple[float, float | None]]]
 NO_SCORES: Scores = {}
@@ -70,11 +74,17 @@ def markdown(heading: Heading, table: Table, summaries: Sequence[Summary], score
     headers += ["clips", "steps", "hours", *(f"paper: {column} %" for column in table.paper_columns)]
     rows = [_cells(table, summary, scores.get(summary.row.name, {}), names, heading.seeds) for summary in summaries]
     body = tabulate.tabulate(
-        rows, headers, tablefmt="pipe", disable_numparse=True, colalign=["left", *(["right"] * (len(headers) - 1))]
+        rows,
+        headers,
+        tablefmt="pipe",
+        disable_numparse=True,
+        colalign=["left" if name in _TEXT else "right" for name in headers],
     )
     title = f"Figure 6: {table.title}" if table.embeddings else f"Table {table.name}: {table.title}"
     title = table.title if table.name == "beyond" else title
-    return "\n\n".join([f"# {title}", _introduction(heading, table), body, *_notes(heading, table, summaries)]) + "\n"
+    picture = [f"![Clips by t-SNE, a point each, coloured by class; seed 0]({FIGURE_NAME})"] if scores else []
+    notes = _notes(heading, table, summaries, scores)
+    return "\n\n".join([f"# {title}", _introduction(heading, table), *picture, body, notes]) + "\n"
 
 
 def as_csv(table: Table, summaries: Sequence[Summary], scores: Scores) -> str:
@@ -171,7 +181,7 @@ def _introduction(heading: Heading, table: Table) -> str:
     return f"Measured on {heading.dataset}, {heading.settings}{lengths}.{paper}"
 
 
-def _notes(heading: Heading, table: Table, summaries: Sequence[Summary]) -> list[str]:
+def _notes(heading: Heading, table: Table, summaries: Sequence[Summary], scores: Scores) -> str:
     notes = [f"- {summary.row.title}: left out. {summary.left_out}" for summary in summaries if summary.left_out]
     notes += [
         "- prec@1, prec@5: of test clips, centre snippets; mean ± sample standard deviation over the seeds (one has "
@@ -187,6 +197,11 @@ def _notes(heading: Heading, table: Table, summaries: Sequence[Summary]) -> list
         "- clips, steps, hours: a network's own from its initial weights on, the student's training before it "
         "included, its teacher's not; means over seeds. Hours are wall-clock time of the training commands.",
     ]
+    if scores:
+        notes.append(
+            "- silhouette: mean silhouette score, -1 to 1; nearest neighbours: share of test clips whose class most of "
+            "their 10 nearest others have. Both by cosine distance of the representations, not of the picture."
+        )
     if any(summary.uneven for summary in summaries):
         notes.append("- *: more than 5% more or fewer steps than the row compared with; whole epochs come no nearer.")
     if table.note:
@@ -197,7 +212,7 @@ def _notes(heading: Heading, table: Table, summaries: Sequence[Summary]) -> list
         )
     if heading.scale != 1:
         notes.append("- Trainings of other lengths than the settings' are trials, not results.")
-    return ["\n".join(notes)]
+    return "\n".join(notes)
 
 
 def _paper(row: Row, number: int) -> float | None:

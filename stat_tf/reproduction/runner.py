@@ -113,6 +113,10 @@ def train(run: Run, places: Places, commands: processes.Commands) -> None:
     watch = _Watch(run_dir, run.epochs, Record.load(run_dir))
     try:
         commands.run(places.training(run), os.path.join(run_dir, LOG_NAME), watch)
+        if len(history(run_dir)) < run.epochs:
+            raise errors.UserError(
+                f"The training of {run_dir} ended before its last epoch: give the same command again."
+            )
         watch.save(finished=True)
     except BaseException:
         watch.save()

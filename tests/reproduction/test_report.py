@@ -135,3 +135,4 @@ def test_files_are_written_whole_and_scores_have_columns(tmp_path):
     text = (tmp_path / "fig6.md").read_text()
     assert paths[0].endswith("fig6.md") and cells(text, "Student")["silhouette"] == "0.250 ± 0.010"
     assert cells(text, "Teacher")["silhouette"] == ""
+    assert f"]({report.FIGURE_NAME})" in text and "- silhouette: " in text
