@@ -34,6 +34,7 @@ setuptools.setup(
         "tensorboard>=2.15,<2.16",
         "tensorflow>=2.15.1,<2.16",
         "tensorflow-addons==0.23.0",
+        "threadpoolctl>=3.1",
         "tqdm>=4.66",
     ],
     extras_require={
@@ -41,7 +42,7 @@ setuptools.setup(
         "gcp": ["apache-beam[gcp]>=2.60"],
         # TensorFlow's s3://, az:// and hdfs:// paths.
         "remote": ["tensorflow-io==0.36.0"],
-        "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "ruff>=0.6"],
+        "dev": ["pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "ruff>=0.6", "scipy>=1.11"],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

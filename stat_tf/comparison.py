@@ -22,6 +22,11 @@ class Evaluation:
     correct: dict[str, bool]
 
 
+def exists(directory: str) -> bool:
+    """Whether a directory holds an evaluation, whose metrics are written last."""
+    return os.path.exists(os.path.join(directory, "metrics.json"))
+
+
 def load(directory: str) -> Evaluation:
     """Reads an evaluation.
 

@@ -15,6 +15,7 @@ COMMANDS = (
     "stat_tf.evaluate",
     "stat_tf.export",
     "stat_tf.predict",
+    "stat_tf.reproduce",
     "stat_tf.train",
     "stat_tf.visualize",
 )

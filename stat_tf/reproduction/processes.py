@@ -1,0 +1,151 @@
+"""Commands in processes of their own, one at a time, that are stopped with this one and never left behind unseen."""
+
+import contextlib
+import fcntl
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from stat_tf import errors
+
+_POLL_SECONDS = 0.5
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stopped(Exception):
+    """SIGINT, SIGTERM or SIGHUP came, and what was running has ended.
+
+    Attributes:
+      signal: Its number.
+    """
+
+    def __init__(self, number: int):
+        """`number` is the signal's."""
+        super().__init__(signal.Signals(number).name)
+        self.signal = number
+
+
+class Commands:
+    """Runs `python -m ...`; SIGINT, SIGTERM and SIGHUP are passed on, and waited for.
+
+    A context manager: the signals are its own within. A second signal kills what does not end.
+    """
+
+    def __init__(self, lock: int):
+        """`lock` is the file descriptor of a lock, which a command holds as long as it lives, even if left alone."""
+        self._lock = lock
+        self._process: subprocess.Popen | None = None
+        self._signal = 0
+        self._before = {}
+
+    def __enter__(self) -> "Commands":
+        self._before = {number: signal.signal(number, self._on_signal) for number in _PASSED_ON}
+        return self
+
+    def __exit__(self, *unused) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame) -> None:
+        again, self._signal = bool(self._signal), number
+        if self._process is not None:
+            self._process.send_signal(signal.SIGKILL if again else number)
+
+    def check(self) -> None:
+        """Raises `Stopped` if a signal has come."""
+        if self._signal:
+            raise Stopped(self._signal)
+
+    def run(self, arguments: Sequence[str], log_path: str, watch: Callable[[float], None]) -> None:
+        """Runs `python -m ARGUMENTS` to its end.
+
+        Args:
+          arguments: The module and its flags.
+          log_path: Gets the command and what it prints, after what is there.
+          watch: Called every so often, and at the end, with the seconds since the start.
+
+        Raises:
+          Stopped: A signal came; the command has ended.
+          UserError: The command failed; the message is its own error.
+        """
+        self.check()
+        with open(log_path, "a", encoding="utf-8", errors="replace") as log:
+            print(f"$ {shown(arguments)}", file=log, flush=True)
+            begin, start = os.path.getsize(log_path), time.monotonic()
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(self._lock,),
+                # A terminal's Ctrl-C reaches this process only, which passes it on: once, and then waits.
+                process_group=0,
+            )
+            if self._signal:  # came between the check and the start
+                self._process.send_signal(self._signal)
+            try:
+                while (code := self._poll()) is None:
+                    watch(time.monotonic() - start)
+            finally:
+                if self._process.poll() is None:  # it is `watch` that failed
+                    self._process.terminate()
+                    self._process.wait()
+                self._process = None
+        watch(time.monotonic() - start)
+        self.check()
+        if code:
+            how = f"failed with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
+            raise errors.UserError(f"python -m {arguments[0]} {how}: {_error(log_path, begin)} Its log: {log_path}")
+
+    def _poll(self) -> int | None:
+        try:
+            return self._process.wait(timeout=_POLL_SECONDS)
+        except subprocess.TimeoutExpired:
+            return None
+
+
+def shown(arguments: Sequence[str]) -> str:
+    """A command as one would type it."""
+    return shlex.join(["python", "-m", *arguments])
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[int]:
+    """Holds a directory's lock; made where it is missing.
+
+    Yields:
+      The lock's file descriptor: processes that inherit it hold the lock too.
+
+    Raises:
+      UserError: Another process holds it, or the directory cannot be written to.
+    """
+    try:
+        os.makedirs(directory, exist_ok=True)
+        descriptor = os.open(os.path.join(directory, ".lock"), os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise errors.UserError(
+            f"--output={directory} cannot be written to ({error.strerror}): name a directory that can."
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield descriptor
+    except BlockingIOError:
+        raise errors.UserError(
+            f"Another python -m stat_tf.reproduce, or a training that it began, is at work in {directory}: wait for "
+            "its end, stop it, or give another --output."
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+def _error(log_path: str, begin: int) -> str:
+    """What a failed command said last, of its log from `begin` on."""
+    with open(log_path, "rb") as log:
+        log.seek(begin)
+        lines = [line.strip() for line in log.read().decode(errors="replace").splitlines() if line.strip()]
+    said = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return said[-1] if said else lines[-1] if lines else "It said nothing."
