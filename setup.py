@@ -27,7 +27,6 @@ setuptools.setup(
         "opencv-contrib-python-headless>=4.9,<4.13",
         "safetensors>=0.4",
         "scikit-learn>=1.4",
-        "scipy>=1.11",
         # TensorBoard 2.15 imports pkg_resources, which setuptools 81 drops.
         "setuptools<81",
         "tabulate>=0.9",
