@@ -39,7 +39,7 @@ def test_views_are_blended_by_share_with_the_clip_that_the_label_names():
     assert mixed["hr"].dtype == np.uint8
     np.testing.assert_allclose(mixed["hr"][:, 0, 0, 0], expected, atol=0.501)
     # The LR view has the same partner and share.
-    np.testing.assert_allclose(mixed["lr"][:, 0, 0, 0], 255 - expected[:, :, :1], atol=0.501)
+    np.testing.assert_allclose(mixed["lr"][:, 0, 0, 0], 255 - expected[:, :1], atol=0.501)
 
 
 def test_what_is_no_view_stays():
