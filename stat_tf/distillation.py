@@ -29,11 +29,12 @@ def teacher_confidence(teacher_logits: tf.Tensor, targets: tf.Tensor) -> tf.Tens
 
     Args:
       teacher_logits: [B, classes], any float dtype.
-      targets: float32 [B, classes], the label's distribution; zeros where a clip has no label.
+      targets: float32 [B, classes], the label's distribution. What it lacks to 1, where a clip or a part of a blend
+        has no label, counts as the likeliest class.
 
     Returns:
       float32 [B] in 0-1: the probability it gives the label; of a clip without one, that of its likeliest class.
     """
     probabilities = tf.nn.softmax(tf.cast(teacher_logits, tf.float32))
-    labeled = tf.reduce_sum(targets, axis=1) > 0
-    return tf.where(labeled, tf.reduce_sum(targets * probabilities, axis=1), tf.reduce_max(probabilities, axis=1))
+    unlabeled = 1.0 - tf.reduce_sum(targets, axis=1)
+    return tf.reduce_sum(targets * probabilities, axis=1) + unlabeled * tf.reduce_max(probabilities, axis=1)

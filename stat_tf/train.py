@@ -77,7 +77,8 @@ _SETTINGS = (
         "train_splits",
         None,
         "Stages stat and unsupervised: splits to train on, train,unlabeled or one of them; a clip of unlabeled has no "
-        "cross-entropy. Default: unlabeled in stage unsupervised, which reads no label of either, else train.",
+        "cross-entropy, which, as a mean over all clips, counts less by the share of these. Default: unlabeled in "
+        "stage unsupervised, which reads no label of either, else train.",
     ),
     flags.DEFINE_float(
         "mixup", 0.0, "Blend each clip with another, HR and LR alike, by shares drawn from Beta(mixup, mixup); 0: no."
@@ -93,17 +94,17 @@ _SETTINGS = (
     flags.DEFINE_string(
         "tat_weights", None, "Transfer: fixed weights of the TAM's hidden and last layer. Default: 1/2 each."
     ),
-    flags.DEFINE_integer("rolling_period", 10, "Epochs a turn of the rolling weights.", 1),
+    flags.DEFINE_integer("rolling_period", None, "Transfer: epochs a turn of the rolling weights. Default: 10.", 1),
     flags.DEFINE_enum("distance", "l2", ["l2", "squared"], "Transfer: equations 2 and 3 as printed, or squared."),
     flags.DEFINE_float(
         "soft_label_weight", 0.0, "Transfer: weight of the teacher's soft labels beside equation 4; 0: none."
     ),
-    flags.DEFINE_float("temperature", 3.0, "Transfer: of the soft labels."),
+    flags.DEFINE_float("temperature", None, "Transfer: of the soft labels. Default: 3."),
     flags.DEFINE_bool(
         "confidence_weighting",
         False,
         "Transfer: a clip's SAT, TAT and soft labels count as much as the probability that the teacher gives its "
-        "label, or, where it has none, its likeliest class.",
+        "label, or, where it has none, its likeliest class; blends, of which it is less sure, count less.",
     ),
     flags.DEFINE_float("label_smoothing", 0.0, "Share of the cross-entropy's target spread over all classes.", 0, 1),
     # Optimisation.
@@ -130,7 +131,7 @@ _SETTINGS = (
         "eval_split",
         "test",
         "Split evaluated after each epoch. It also picks the best checkpoint, whose precision on it is biased upward "
-        "by that; empty: no evaluation, and the last checkpoint is the best.",
+        "by that; empty, and in stage unsupervised: no evaluation, and the last checkpoint is the best.",
     ),
     flags.DEFINE_integer("seed", 0, "Of weights, order, augmentation and dropout.", 0),
     flags.DEFINE_bool("deterministic", True, "Use reproducible kernels only."),
@@ -151,7 +152,11 @@ _SETTINGS = (
         "many as there are. Losses are the same.",
     ),
     flags.DEFINE_integer(
-        "checkpoint_steps", 100, "Steps between two checkpoints beside those of an epoch's end; 0: only the latter.", 0
+        "checkpoint_steps",
+        100,
+        "Steps between two checkpoints amid an epoch; 0: none but before evaluation. Several "
+        "workers have checkpoints of whole epochs only.",
+        0,
     ),
     flags.DEFINE_integer("max_to_keep", 2, "How many checkpoints of epochs and, amid an epoch, of steps are kept.", 1),
     flags.DEFINE_integer("log_steps", 50, "Steps between two points of the TensorBoard curves.", 1),

@@ -52,7 +52,9 @@ def test_confidence_is_the_labels_probability_or_the_likeliest_class():
     targets = np.eye(7, dtype=np.float32)[labels]
     targets[::3] = 0  # these have no label
     targets[1] = [0.75, 0.25, 0, 0, 0, 0, 0]  # a blend
+    targets[2] = [0, 0, 0.25, 0, 0, 0, 0]  # a quarter of a blend with a clip that has no label
     expected = probabilities[np.arange(20), labels]
     expected[::3] = probabilities.max(axis=1)[::3]
     expected[1] = 0.75 * probabilities[1, 0] + 0.25 * probabilities[1, 1]
+    expected[2] = 0.25 * probabilities[2, 2] + 0.75 * probabilities[2].max()
     np.testing.assert_allclose(distillation.teacher_confidence(tf.constant(TEACHER), targets), expected, rtol=1e-5)

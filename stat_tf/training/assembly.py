@@ -34,6 +34,8 @@ def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
         variables=student.trainable_variables,
+        # Without labels nothing holds the classifier where it is; stage stat is to find it as it was.
+        undecayed=() if config.labeled or config.soft_label_weight else student.classifier.trainable_variables,
     )
     if config.precision == "float16":
         # Small gradients would be zero in float16: the loss is multiplied, the gradients divided again.

@@ -128,8 +128,27 @@ class RunCheckpoints:
                 for part, trackable in self._parts.items():
                     _read(trackable, directory, part)
             self._write_history(progress)
+            self._mend_best(progress)
             return progress
         return Progress()
+
+    def _mend_best(self, progress: Progress) -> None:
+        """Writes the best checkpoint again where it is damaged or lost, and is that of the epoch restored.
+
+        Raises:
+          UserError: It was that of another epoch, which cannot be had again.
+        """
+        directory = _epoch_dir(self._run_dir, "best", progress.best_epoch)
+        try:
+            if progress.best_epoch:
+                _check_readable(directory, _RECOGNIZER)
+        except DAMAGE as error:
+            if progress.best_epoch != progress.epochs_done or progress.step:
+                raise errors.UserError(
+                    f"The best checkpoint {directory} is damaged or gone ({errors.brief(error)}), and no other is of "
+                    "its epoch: put it back, or train again in another --run_dir."
+                ) from error
+            checkpoint_files.write(directory, _writer({_RECOGNIZER: self._parts[_RECOGNIZER]}))
 
     def __enter__(self) -> "RunCheckpoints":
         return self
@@ -195,7 +214,8 @@ def restore_recognizer(recognizer: tf.keras.Model, run_dir: str, which: str = "b
         _check_readable(directory, _RECOGNIZER)
     except DAMAGE as error:
         raise errors.UserError(
-            f"The checkpoint {directory} is damaged ({errors.brief(error)}): delete it and train again."
+            f"The checkpoint {directory} is damaged ({errors.brief(error)}): run this training's command again, which "
+            "writes it anew or says what else to do."
         ) from error
     _read(recognizer, directory, _RECOGNIZER)
 

@@ -41,15 +41,16 @@ def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkp
         the loss or a variable is not finite any more, or another worker was lost.
       StoppedBySignal: The process was told to end; its state is kept.
     """
-    _check_run_dir(config, run_dir)
     strategy = strategies.make_strategy(config.strategy)
     with strategies.explain_lost_worker():
         strategies.check_same_everywhere(strategy, config.identity())
+        if strategies.is_chief(strategy):
+            _check_run_dir(config, run_dir)
         with strategy.scope():
             model = assembly.build(config, info)
         origin = assembly.set_initial_weights(model.student, config)
-        run = _Run(config, info, run_dir, model)
-        with run, dataset.explain_read_errors(config.data_dir, info):
+        with contextlib.ExitStack() as stack, dataset.explain_read_errors(config.data_dir, info):
+            run = _Run(config, info, run_dir, model, stack)
             run.resume(origin)
             progress = run.train()
         # Who leaves while the chief still writes looks like one that was lost.
@@ -57,12 +58,19 @@ def train(config: RunConfig, info: info_lib.DatasetInfo, run_dir: str) -> checkp
     return progress
 
 
-class _Run(contextlib.ExitStack):
+class _Run:
     """A model in training, and where it stands. Of several workers, the chief alone reads and writes the directory."""
 
-    def __init__(self, config: RunConfig, info: info_lib.DatasetInfo, run_dir: str, model: TransferModel):
-        super().__init__()
+    def __init__(
+        self,
+        config: RunConfig,
+        info: info_lib.DatasetInfo,
+        run_dir: str,
+        model: TransferModel,
+        stack: contextlib.ExitStack,
+    ):
         self._config, self._info, self._run_dir, self._model = config, info, run_dir, model
+        self._stack = stack  # of what is to be closed when the run ends
         self._strategy = model.distribute_strategy
         self._steps = dataset.steps_per_epoch(info, config.train_splits, config.batch_size)
         self._epochs_done = self._first_step = 0
@@ -93,7 +101,7 @@ class _Run(contextlib.ExitStack):
         if not os.path.exists(os.path.join(run_dir, FILE_NAME)):
             # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
             config.save(run_dir)
-        self._checkpoints = self.enter_context(
+        self._checkpoints = self._stack.enter_context(
             checkpoints.RunCheckpoints(
                 run_dir,
                 self._model.student,
@@ -116,7 +124,7 @@ class _Run(contextlib.ExitStack):
         self._recorder = callbacks_lib.RunRecorder(self._checkpoints, progress)
         if alone:
             # Of several workers none can save the others' sums amid an epoch, nor stop without stopping them.
-            self._stop_request = self.enter_context(preemption.stop_requests())
+            self._stop_request = self._stack.enter_context(preemption.stop_requests())
 
     def _fit(self, epochs: int) -> None:
         """Trains until so many epochs are done in all."""
@@ -195,12 +203,14 @@ def summary(config: RunConfig, run_dir: str, progress: checkpoints.Progress) -> 
         )
     lines.append(f"Checkpoints, history.jsonl and TensorBoard logs: {run_dir}")
     flags = {"run_dir": run_dir, "data_dir": config.data_dir, "split": config.eval_split or "test"}
-    lines.append("Next: python -m stat_tf.evaluate " + shlex.join(f"--{name}={value}" for name, value in flags.items()))
-    if config.stage in ("student", "unsupervised"):
-        lines.append(
-            f"  or: python -m stat_tf.train --stage=stat {shlex.quote(f'--init_run={run_dir}')} --teacher_run=... "
-            "--run_dir=... (and this run's other flags)"
-        )
+    evaluate = "python -m stat_tf.evaluate " + shlex.join(f"--{name}={value}" for name, value in flags.items())
+    transfer = (
+        f"python -m stat_tf.train --stage=stat {shlex.quote(f'--init_run={run_dir}')} --teacher_run=... "
+        "--run_dir=... (and this run's other flags)"
+    )
+    # The classifier has not followed what stage unsupervised has moved.
+    following = {"student": [evaluate, transfer], "unsupervised": [transfer]}.get(config.stage, [evaluate])
+    lines.append("Next: " + "\n  or: ".join(following))
     return "\n".join(lines)
 
 

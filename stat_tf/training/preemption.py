@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -35,6 +36,9 @@ def stop_requests() -> Iterator[StopRequest]:
         if number == signal.SIGINT == request.signal_number:
             raise KeyboardInterrupt
         request.signal_number = number
+        again = "; again: at once" if number == signal.SIGINT else ""
+        # Nothing is printed here by `print`: it may be what the signal interrupted.
+        os.write(2, f"{signal.Signals(number).name}: stopping after this step{again}.\n".encode())
 
     previous = {}
     if threading.current_thread() is threading.main_thread():

@@ -24,13 +24,15 @@ _TRANSFER_ONLY = {
     "overall_weights": None,
     "sat_weights": None,
     "tat_weights": None,
+    "rolling_period": None,
     "distance": "l2",
     "train_splits": None,
     "soft_label_weight": 0.0,
-    "temperature": 3.0,
+    "temperature": None,
     "confidence_weighting": False,
 }
 _DEFAULT_OVERALL_WEIGHTS = {"stat": "1/3,1/3,1/3", "unsupervised": "0,1/2,1/2"}
+_DEFAULT_ROLLING_PERIOD, _DEFAULT_TEMPERATURE = 10, 3.0
 _DEFAULT_TRAIN_SPLITS = {"unsupervised": "unlabeled"}
 _POSITIVE = (
     "epochs",
@@ -39,8 +41,6 @@ _POSITIVE = (
     "learning_rate",
     "decay_epochs",
     "decay_factor",
-    "rolling_period",
-    "temperature",
     "log_steps",
     "max_to_keep",
 )
@@ -86,7 +86,7 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
                 num_frames=num_frames,
                 lr_size=lr_size,
                 stream=settings["stream"],
-                labeled=split != "unlabeled" and stage != "unsupervised",
+                labeled=split == eval_split or (split != "unlabeled" and stage != "unsupervised"),
             )
     if crop_size[0] > info.hr_size[0] or crop_size[1] > info.hr_size[1]:
         raise errors.UserError(
@@ -148,11 +148,17 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
             "flow_method": flow.method,
             "flow_bound": flow.bound,
             "scales": _fractions("scales", settings["scales"]),
+            "rolling_period": settings["rolling_period"] or _DEFAULT_ROLLING_PERIOD,
+            "temperature": settings["temperature"] or _DEFAULT_TEMPERATURE,
         }
     )
     if not all(0 < scale <= 1 for scale in config.scales):
         raise errors.UserError(f"--scales={settings['scales']} must all be above 0 and at most 1.")
-    weights_at(config, 0)  # raises where they do not go together
+    weights = weights_at(config, 0)  # raises where they do not go together
+    if config.confidence_weighting and not weights.transfers:
+        raise errors.UserError(
+            "--confidence_weighting weighs SAT, TAT and soft labels, of which none has a weight: leave it out."
+        )
     others = {}
     if initial is not None:
         _check_initial(config, initial)
@@ -193,6 +199,11 @@ def _check_ranges(settings: Mapping[str, Any]) -> None:
         raise errors.UserError(
             "--label_smoothing smooths labels, of which stage unsupervised reads none: leave it out."
         )
+    if settings["temperature"] is not None and not settings["soft_label_weight"]:
+        raise errors.UserError("--temperature softens the soft labels, which have no weight: add --soft_label_weight.")
+    for name in ("rolling_period", "temperature"):
+        if settings[name] is not None and not 0 < settings[name] < math.inf:
+            raise errors.UserError(f"--{name} must be above 0 and finite, got {settings[name]}.")
     # So written that NaN, too, fails.
     for name in _POSITIVE:
         if not 0 < settings[name] < math.inf:

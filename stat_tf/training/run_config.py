@@ -83,7 +83,7 @@ class RunConfig:
       eval_split: The split evaluated after each epoch, which also picks the best checkpoint; ""
         for none.
       log_steps: Steps between two points of the TensorBoard curves.
-      teacher_source: Which of the teacher's checkpoints this run learns from; None but in stage "stat".
+      teacher_source: Which of the teacher's checkpoints this run learns from; None in a stage without.
       init_source: Which of `init_run`'s checkpoints it began with; None for none.
       init_digest: SHA-256 of the file `init_from`; "" where that is none.
       stream: "rgb" or "flow": what the network reads of each frame.

@@ -61,6 +61,7 @@ def make_optimizer(
     weight_decay: float,
     clip_norm: float,
     variables: Sequence[tf.Variable],
+    undecayed: Sequence[tf.Variable] = (),
 ) -> tf.keras.optimizers.Optimizer:
     """The optimizer, built on its variables so that a checkpoint restores at once.
 
@@ -74,6 +75,7 @@ def make_optimizer(
       weight_decay: Decoupled, times the rate. Vectors (biases, normalisation) are not decayed.
       clip_norm: Largest global norm of the gradient, over all replicas; 0 for no clipping.
       variables: What is trained.
+      undecayed: Which of them are not decayed either.
     """
     # XLA is slower than graph mode for these models on CPU.
     common = {"weight_decay": weight_decay, "global_clipnorm": clip_norm or None, "jit_compile": False}
@@ -81,6 +83,7 @@ def make_optimizer(
         optimizer = tf.keras.optimizers.SGD(rate, momentum=momentum, **common)
     else:
         optimizer = tf.keras.optimizers.AdamW(rate, **common)
-    optimizer.exclude_from_weight_decay(var_list=[variable for variable in variables if variable.shape.rank < 2])
+    vectors = [variable for variable in variables if variable.shape.rank < 2]
+    optimizer.exclude_from_weight_decay(var_list=[*vectors, *undecayed])
     optimizer.build(variables)
     return optimizer

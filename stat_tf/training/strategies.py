@@ -4,10 +4,13 @@ Several workers run the same command, each with its own `TF_CONFIG`, and all com
 the chief: it alone writes, and restores checkpoints, which the others are sent.
 """
 
+import concurrent.futures
 import contextlib
 import json
 import os
+import signal
 import sys
+import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -85,6 +88,11 @@ def read_cluster() -> Cluster | None:
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes; it is where there is no other."""
     return not has_workers(strategy) or read_cluster().index == 0
+
+
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether the run is one of several processes."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def spread(
@@ -180,7 +188,7 @@ def _join(cluster: Cluster) -> tf.distribute.Strategy:
     address = cluster.addresses[cluster.index]
     print(f"Worker {cluster.index} of {len(cluster.addresses)} ({address}) waits for the others.", file=sys.stderr)
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        return _in_a_thread(tf.distribute.MultiWorkerMirroredStrategy)
     except (tf.errors.OpError, RuntimeError) as error:
         raise errors.UserError(
             f"Worker {cluster.index} cannot join those of {_TF_CONFIG} as {address} ({errors.brief(error)}): "
@@ -188,9 +196,30 @@ def _join(cluster: Cluster) -> tf.distribute.Strategy:
         ) from error
 
 
-def has_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Whether the run is one of several processes."""
-    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+def _in_a_thread(make: Callable[[], tf.distribute.Strategy]) -> tf.distribute.Strategy:
+    """Calls a function that waits, perhaps for ever, and leaves signals their meaning.
+
+    While TensorFlow waits for workers, the main thread would not get to Python's handlers; and it takes SIGTERM for
+    itself, for a notice to the others that nothing here reads.
+    """
+    made = concurrent.futures.Future()
+
+    def call():
+        try:
+            made.set_result(make())
+        except BaseException as error:
+            made.set_exception(error)
+
+    threading.Thread(target=call, daemon=True).start()
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    while True:
+        if in_main_thread:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        done, _ = concurrent.futures.wait([made], timeout=0.5)
+        if done:
+            if in_main_thread:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            return made.result()
 
 
 def _sum(strategy: tf.distribute.Strategy, value: int) -> int:

@@ -25,7 +25,7 @@ def stat_run(data, tmp_path_factory):
     """A finished run of stage stat, 2 epochs of 2 steps, and its directory."""
     root = tmp_path_factory.mktemp("runs")
     runs.untrained(data, root / "teacher", stage="teacher")
-    settings = {"stage": "stat", "teacher_run": str(root / "teacher"), "weights": "rolling"}
+    settings = {"stage": "stat", "teacher_run": str(root / "teacher"), "weights": "rolling", "rolling_period": 1}
     return root / "stat", runs.train(data, root / "stat", **settings)
 
 
@@ -66,7 +66,12 @@ def test_history_has_a_line_an_epoch_and_no_times(stat_run):
 
 def test_finished_run_has_nothing_left_to_do(data, stat_run, capsys):
     run_dir, progress = stat_run
-    settings = {"stage": "stat", "teacher_run": str(run_dir.parent / "teacher"), "weights": "rolling"}
+    settings = {
+        "stage": "stat",
+        "teacher_run": str(run_dir.parent / "teacher"),
+        "weights": "rolling",
+        "rolling_period": 1,
+    }
     before = {path: path.stat().st_mtime_ns for path in run_dir.rglob("recognizer.*")}
     assert runs.train(data, run_dir, **settings) == progress
     assert "already trained" in capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -104,6 +105,29 @@ def test_damaged_last_checkpoint_falls_back_to_the_one_before(tmp_path, damage):
     assert len((tmp_path / "history.jsonl").read_text().splitlines()) == 1
     run_epochs(second, [0.2], progress)
     assert Parts(tmp_path).saved.restore().epochs_done == 2
+
+
+def test_best_checkpoint_is_written_again_where_it_can_be(tmp_path):
+    run_epochs(Parts(tmp_path), [0.1, 0.5])
+    best = tmp_path / "checkpoints/best/epoch-0002"
+    flip_a_bit(best / "recognizer.data-00000-of-00001")
+    Parts(tmp_path).saved.restore()
+    values = [
+        tf.train.load_checkpoint(str(path / "recognizer")) for path in (best, tmp_path / "checkpoints/last/epoch-0002")
+    ]
+    for name in values[0].get_variable_to_shape_map():
+        if "kernel" in name:
+            np.testing.assert_array_equal(values[0].get_tensor(name), values[1].get_tensor(name))
+    shutil.rmtree(best)
+    Parts(tmp_path).saved.restore()
+    assert directories(tmp_path, "best")[-1] == "epoch-0002"
+
+
+def test_lost_best_checkpoint_of_an_earlier_epoch_is_named(tmp_path):
+    run_epochs(Parts(tmp_path), [0.5, 0.1])
+    shutil.rmtree(tmp_path / "checkpoints/best/epoch-0001")
+    with pytest.raises(errors.UserError, match="epoch-0001 is damaged or gone .*: put it back, or train again"):
+        Parts(tmp_path).saved.restore()
 
 
 def flip_a_bit(path):

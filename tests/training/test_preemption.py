@@ -11,13 +11,14 @@ from stat_tf.training import preemption
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_asks_and_the_handlers_come_back(number):
+def test_a_signal_asks_says_so_and_the_handlers_come_back(number, capfd):
     before = signal.getsignal(number)
     with preemption.stop_requests() as request:
         assert request.signal_number is None
         os.kill(os.getpid(), number)
         assert request.signal_number == number
     assert signal.getsignal(number) is before
+    assert f"{number.name}: stopping after this step" in capfd.readouterr().err
 
 
 def test_asking_twice_is_patient_with_sigterm_and_not_with_ctrl_c():

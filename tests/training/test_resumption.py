@@ -18,7 +18,7 @@ from tests import datasets, runs
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Three steps an epoch, the last of them smaller.
-CLIPS = {"train": 11, "test": 5}
+CLIPS = {"train": 11, "unlabeled": 11, "test": 5}
 SETTINGS = {"batch_size": 4, "width": 0.0625, "deterministic": True}
 
 
@@ -102,6 +102,10 @@ def compare(root, replicas, changes, events):
     tf.config.experimental.enable_op_determinism()
     datasets.write_dataset(root / "data", clips=CLIPS)
     settings = SETTINGS | changes
+    if settings.get("stage") == "unsupervised":
+        for name, stage in (("teacher_run", "teacher"), ("init_run", "student")):
+            runs.untrained(root / "data", root / stage, stage=stage, width=SETTINGS["width"])
+            settings[name] = str(root / stage)
     runs.train(root / "data", root / "whole", **settings)
     for event in events:
         with pytest.MonkeyPatch.context() as patch:
@@ -124,6 +128,7 @@ NOT_EVALUATED = [
     (2, "step 2 of epoch 2"),
     (1, None),
 ]
+FEWER = [(2, "step 2 of epoch 1"), (2, "epoch 1"), (2, "step 2 of epoch 2"), (3, None)]
 
 
 @pytest.mark.slow
@@ -132,7 +137,7 @@ NOT_EVALUATED = [
     [
         (1, {}, EVALUATED),
         (1, {"eval_split": "", "checkpoint_steps": 0, "optimizer": "adamw"}, NOT_EVALUATED),
-        (2, {"strategy": "mirrored"}, EVALUATED),
+        (2, {"strategy": "mirrored", "stage": "unsupervised", "mixup": 0.4, "weights": "rolling"}, FEWER),
     ],
     ids=["evaluated", "not evaluated", "two replicas"],
 )
