@@ -4,13 +4,14 @@ Several workers run the same command, each with its own `TF_CONFIG`, and all com
 the chief: it alone writes, and restores checkpoints, which the others are sent.
 """
 
-import concurrent.futures
 import contextlib
 import json
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -187,8 +188,11 @@ _LOST = (
 def _join(cluster: Cluster) -> tf.distribute.Strategy:
     address = cluster.addresses[cluster.index]
     print(f"Worker {cluster.index} of {len(cluster.addresses)} ({address}) waits for the others.", file=sys.stderr)
+    if cluster.index:
+        _wait_for_chief(cluster)
     try:
-        return _in_a_thread(tf.distribute.MultiWorkerMirroredStrategy)
+        with _signals_that_end_the_process():
+            return tf.distribute.MultiWorkerMirroredStrategy()
     except (tf.errors.OpError, RuntimeError) as error:
         raise errors.UserError(
             f"Worker {cluster.index} cannot join those of {_TF_CONFIG} as {address} ({errors.brief(error)}): "
@@ -196,30 +200,34 @@ def _join(cluster: Cluster) -> tf.distribute.Strategy:
         ) from error
 
 
-def _in_a_thread(make: Callable[[], tf.distribute.Strategy]) -> tf.distribute.Strategy:
-    """Calls a function that waits, perhaps for ever, and leaves signals their meaning.
+@contextlib.contextmanager
+def _signals_that_end_the_process() -> Iterator[None]:
+    """Lets Ctrl-C, while TensorFlow waits, and SIGTERM, when it has waited, end the process at once.
 
-    While TensorFlow waits for workers, the main thread would not get to Python's handlers; and it takes SIGTERM for
-    itself, for a notice to the others that nothing here reads.
+    Within its wait no handler of Python's runs. From then on it would take SIGTERM for itself, for a notice to the
+    other workers that nothing here reads.
     """
-    made = concurrent.futures.Future()
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-    def call():
-        try:
-            made.set_result(make())
-        except BaseException as error:
-            made.set_exception(error)
 
-    threading.Thread(target=call, daemon=True).start()
-    in_main_thread = threading.current_thread() is threading.main_thread()
+def _wait_for_chief(cluster: Cluster) -> None:
+    """Returns when the chief's address answers: here, and not in TensorFlow, a process that waits can be ended."""
+    host, _, port = cluster.addresses[0].rpartition(":")
     while True:
-        if in_main_thread:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        done, _ = concurrent.futures.wait([made], timeout=0.5)
-        if done:
-            if in_main_thread:
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            return made.result()
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+        except OSError:
+            time.sleep(1)
+        else:
+            return
 
 
 def _sum(strategy: tf.distribute.Strategy, value: int) -> int:
