@@ -62,7 +62,8 @@ def fit(model, data, **changes):
     spec = {name: tf.TensorSpec([None, *value.shape[1:]], value.dtype) for name, value in data[0].items()}
     spec["id"] = tf.TensorSpec([None], tf.string)
     dataset = tf.data.Dataset.from_generator(lambda: iter(data), output_signature=spec)
-    history = model.fit(dataset, verbose=0, **changes).history
+    # As in training: at a dataset of unknown length Keras would begin one more step.
+    history = model.fit(dataset, steps_per_epoch=len(data), verbose=0, **changes).history
     return {name: values[0] for name, values in history.items()}
 
 
