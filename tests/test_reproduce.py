@@ -232,6 +232,9 @@ def test_figure_6_shows_seed_0_and_scores_all(root, tmp_path, flags_unchecked, m
         ),
         ({"unlabeled_dir": "other"}, "other has num_segments=3, .*data has num_segments=2: build the unlabelled clips"),
         ({"data": "plain", "table": "2", "rows": ["after_6x8"]}, "build it with --lr_size=6x8"),
+        ({"train_flags": ["--seed=3"]}, "^--train_flag=--seed: the table decides it itself"),
+        ({"train_flags": ["--batch_size=2", "--weights=rolling"]}, "^--train_flag=--weights: the table decides it"),
+        ({"train_flags": ["--init_from=nowhere"]}, "--init_from=nowhere cannot be read"),
         ({"train_flags": ["batch_size=3"]}, "write one --name=value"),
         (
             {"train_flags": ["--batch_sise=3"], "rows": ["student"]},

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from stat_tf import errors
 from stat_tf.data import info as info_lib
-from stat_tf.reproduction import plan, runner, tables
+from stat_tf.reproduction import plan, runner, settings, tables
 from stat_tf.reproduction.session import Session
 
 # What a network's input depends on.
@@ -46,6 +46,9 @@ def prepare(
     """
     if not 0 < scale < math.inf:
         raise errors.UserError(f"--scale={scale:g} must be above 0 and finite.")
+    for name in settings.parse(train_flags, "--train_flag"):
+        if name in settings.DECIDED:
+            raise errors.UserError(f"--train_flag=--{name}: the table decides it itself (--seeds, rows).")
     chosen = tables.load(table)
     config_dir = os.path.normpath(config_dir or chosen.config)
     if not os.path.isdir(config_dir):

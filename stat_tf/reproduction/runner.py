@@ -81,7 +81,10 @@ class Places:
             flags["teacher_run"] = self.run_dir(run.teacher)
         if run.start:
             flags["init_run"] = self.run_dir(run.start)
-        return ["stat_tf.train", *(f"--{name}={value}" for name, value in (*flags.items(), *run.settings))]
+        return [
+            "stat_tf.train",
+            *(f"--{name}={value}" for name, value in (*flags.items(), *run.settings, *run.circumstances)),
+        ]
 
     def evaluation(self, runs: Sequence[Run]) -> list[str]:
         """The command that evaluates a run, or two streams together, on the test split, after `python -m`."""
