@@ -27,7 +27,7 @@ _CONFIG = flags.DEFINE_string(
 _TRAIN_FLAG = flags.DEFINE_multi_string(
     "train_flag", [], "A flag for every training, over the configuration's: --train_flag=--batch_size=32. Repeatable."
 )
-_ROWS = flags.DEFINE_list("rows", [], "Rows by name, with those they are compared with. Default: all.")
+_ROWS = flags.DEFINE_list("rows", [], "Rows to run, by name, with those they are compared with. Default: all.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds, from 0 on, each with a teacher of its own.", 1)
 _SCALE = flags.DEFINE_float("scale", 1.0, "Factor on epochs, warm-up, decay and rolling period of every training.")
 _OUTPUT = flags.DEFINE_string("output", "runs/reproduce", "Directory of the tables and, in runs/, the trainings.")
@@ -55,11 +55,12 @@ def main() -> int:
     with processes.locked(_OUTPUT.value) as lock, processes.Commands(lock) as commands:
         try:
             session.run(commands)
-            scores = figure.draw(session, commands) if session.table.embeddings else {}
+            if session.table.embeddings:
+                figure.draw(session, commands)
         except processes.Stopped as stopped:
             print("Stopped; the same command goes on from here.", file=sys.stderr)
             return 128 + stopped.signal
-        paths = session.write(scores)
+        paths = session.write()
     with open(paths[0], encoding="utf-8") as file:
         print(f"\n{file.read()}\nWritten: {', '.join(paths)}")
     return 0

@@ -1,8 +1,10 @@
 """The tables' command: what it runs, in which order, what it keeps when stopped, and what it says of bad input."""
 
+import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +14,8 @@ import pytest
 from stat_tf import errors
 from stat_tf.data import info as info_lib
 from stat_tf.reproduction import figure, preparation, processes, runner, tables
-from tests import datasets
+from stat_tf.training import checkpoints
+from tests import datasets, runs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 # The smallest network, without what takes time.
@@ -69,8 +72,9 @@ def flags_unchecked(monkeypatch):
 class Pretended(processes.Commands):
     """Commands that leave what the real ones would, at once; the arguments name runs that end otherwise."""
 
-    def __init__(self, fails="", stops="", breaks_off=""):
+    def __init__(self, fails="", stops="", breaks_off="", weights="first"):
         super().__init__(lock=-1)
+        self.weights = weights
         self.ran, self._fails, self._stops, self._breaks_off = [], fails, stops, breaks_off
 
     def run(self, arguments, log_path, watch):
@@ -87,6 +91,7 @@ class Pretended(processes.Commands):
             epochs = 1 if self._breaks_off and self._breaks_off in run_dir.name else int(flags["epochs"])
             history = [{"epoch": epoch + 1, "step": 2 * epoch + 2} for epoch in range(epochs)]
             (run_dir / "history.jsonl").write_text("".join(json.dumps(line) + "\n" for line in history))
+            self._leave_checkpoint(run_dir, flags, epochs)
             return
         # Each network gets one clip more right than the one before it, the teacher all.
         right = 4 if "teacher" in run_dir.name else min(3, sum(command == "evaluate" for command, _ in self.ran) - 1)
@@ -95,6 +100,19 @@ class Pretended(processes.Commands):
         lines = ["clip_id,label,top_1", *(f"{clip},a,{'a' if clip < right else 'b'}" for clip in range(4))]
         (output / "predictions.csv").write_text("\n".join(lines) + "\n")
         (output / "metrics.json").write_text(json.dumps({"prec@1": right / 4, "prec@5": 1.0}))
+
+    def _leave_checkpoint(self, run_dir, flags, epochs):
+        """Marks the run's weights with `self.weights`, and notes those that it came from."""
+        for which in ("last", "best"):
+            directory = run_dir / "checkpoints" / which / f"epoch-{epochs:04d}"
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "recognizer.index").write_text(f"{run_dir.name} {self.weights}")
+        sources = {
+            source: checkpoints.source_of(flags[flag], int(flags["epochs"]))
+            for source, flag in (("teacher_source", "teacher_run"), ("init_source", "init_run"))
+            if flag in flags and pathlib.Path(flags[flag], "history.jsonl").read_text().count("\n") == 2
+        }
+        dataclasses.replace(runs.make_config(flags["data_dir"]), **sources).save(str(run_dir))
 
 
 def rows_of(output, stem="table-3"):
@@ -135,11 +153,51 @@ def test_what_is_there_is_not_run_again(root, tmp_path, flags_unchecked):
     assert rows_of(tmp_path, "table-1")["student"]["seeds"] == 1
 
 
+def test_rows_not_asked_for_keep_their_results(root, tmp_path, flags_unchecked):
+    prepare(root, tmp_path, rows=["sat"]).run(Pretended())
+    commands = Pretended()
+    prepare(root, tmp_path, rows=["tat"]).run(commands)
+    assert kinds(commands.ran) == [("train", "stat-ce-tat-seed0"), ("evaluate", "stat-ce-tat-seed0")]
+    rows = rows_of(tmp_path)
+    assert list(rows) == [row.name for row in tables.load("3").rows]
+    assert [name for name, row in rows.items() if row["status"] == "measured"] == [
+        "teacher",
+        "student",
+        "student_longer",
+        "sat",
+        "tat",
+    ]
+
+
+@pytest.mark.parametrize("kind", ["teacher", "student"])
+def test_runs_made_from_what_was_trained_anew_since_are_not_taken(root, tmp_path, flags_unchecked, kind):
+    session = prepare(root, tmp_path, rows=["sat"])
+    session.run(Pretended())
+    run = session.plan[0, "sat"][0]
+    stale = session.places.run_dir(run)
+    needed = pathlib.Path(session.places.run_dir(run.teacher if kind == "teacher" else run.start))
+    shutil.rmtree(needed)
+    session.run(Pretended())  # deterministic: the same weights again
+    shutil.rmtree(needed)
+    commands = Pretended(weights="other")
+    if kind == "student":
+        stale = session.places.run_dir(session.plan[0, "student_longer"][0])
+    with pytest.raises(
+        errors.UserError, match=f"{stale} was trained with other weights of {needed} .*: delete {stale}"
+    ):
+        session.run(commands)
+    assert kinds(commands.ran) == [("train", f"{kind}-seed0"), ("evaluate", f"{kind}-seed0")]
+    again = Pretended()
+    with pytest.raises(errors.UserError, match="delete"):
+        session.run(again)
+    assert again.ran == []
+
+
 def test_a_training_that_fails_leaves_a_truthful_table(root, tmp_path, flags_unchecked):
     session = prepare(root, tmp_path, rows=["sat", "tat"])
     with pytest.raises(errors.UserError, match="not finite"):
         session.run(Pretended(fails="stat-ce-sat"))
-    status = {name: row["status"] for name, row in rows_of(tmp_path).items()}
+    status = {name: row["status"] for name, row in rows_of(tmp_path).items() if name in session.chosen}
     assert status == dict.fromkeys(("teacher", "student", "student_longer"), "measured") | dict.fromkeys(
         ("sat", "tat"), "not run yet"
     )
@@ -208,14 +266,26 @@ def test_two_streams_are_evaluated_together(root, tmp_path, flags_unchecked):
 def test_figure_6_shows_seed_0_and_scores_all(root, tmp_path, flags_unchecked, monkeypatch):
     session = prepare(root, tmp_path, table="fig6", seeds=2)
     session.run(Pretended())
-    drawn = {}
-    monkeypatch.setattr(figure.embedding, "embed_run", lambda run_dir, data_dir, split: run_dir)
+    drawn, embedded = {}, []
+    monkeypatch.setattr(
+        figure.embedding, "embed_run", lambda run_dir, data_dir, split: embedded.append(run_dir) or run_dir
+    )
     monkeypatch.setattr(figure.embedding, "separation", lambda run_dir: {"silhouette": float("seed1" in run_dir)})
     monkeypatch.setattr(figure.embedding, "draw", lambda path, maps, classes: drawn.update(maps))
-    scores = figure.draw(session, Pretended())
+    figure.draw(session, Pretended())
+    session.write()
     assert list(drawn) == ["Teacher", "Student", "Student, trained on without a teacher", "SAT+TAT"]
     assert all("seed0" in run_dir for run_dir in drawn.values())
-    assert scores["sat_tat"]["silhouette"] == (0.5, pytest.approx(0.5**0.5))
+    row = rows_of(tmp_path, "fig6")["sat_tat"]
+    assert (row["silhouette_mean"], row["silhouette_sd"]) == (0.5, pytest.approx(0.5**0.5))
+    # Given again, the command keeps the scores, and looks again only at what the picture shows.
+    monkeypatch.setattr(figure.embedding, "separation", None)
+    written, first = (tmp_path / "fig6.json").read_bytes(), list(embedded)
+    again = prepare(root, tmp_path, table="fig6", seeds=2)
+    again.run(Pretended())
+    assert len(first) == 8 and (tmp_path / "fig6.json").read_bytes() == written
+    figure.draw(again, Pretended())
+    assert embedded[8:] == first[:4]
 
 
 @pytest.mark.parametrize(
@@ -232,6 +302,9 @@ def test_figure_6_shows_seed_0_and_scores_all(root, tmp_path, flags_unchecked, m
         ),
         ({"unlabeled_dir": "other"}, "other has num_segments=3, .*data has num_segments=2: build the unlabelled clips"),
         ({"data": "plain", "table": "2", "rows": ["after_6x8"]}, "build it with --lr_size=6x8"),
+        ({"train_flags": ["--seed=3"]}, "^--train_flag=--seed: the table decides it itself"),
+        ({"train_flags": ["--batch_size=2", "--weights=rolling"]}, "^--train_flag=--weights: the table decides it"),
+        ({"train_flags": ["--init_from=nowhere"]}, "--init_from=nowhere cannot be read"),
         ({"train_flags": ["batch_size=3"]}, "write one --name=value"),
         (
             {"train_flags": ["--batch_sise=3"], "rows": ["student"]},
@@ -271,12 +344,14 @@ def test_stopped_command_goes_on_where_it_was(root, tmp_path):
     assert first.wait(timeout=100) == 128 + signal.SIGTERM
     first.stdout.close()
     status = [row["status"] for row in rows_of(tmp_path).values()]
-    assert status == ["measured", *["not run yet"] * 3]
+    assert status == ["measured", *["not run yet"] * 7]
 
     done = run()
     assert done.returncode == 0, done.stderr
     assert "[1/4] student-seed0" in done.stdout and "Table 3" in done.stdout
-    for row in rows_of(tmp_path).values():
+    rows = [row for row in rows_of(tmp_path).values() if row["status"] == "measured"]
+    assert len(rows) == 4
+    for row in rows:
         (run_dir,) = row["run_dirs"]["0"]
         metrics = json.loads((root / run_dir / "eval-test" / "metrics.json").read_text())
         assert row["prec@1_mean"] == 100 * metrics["prec@1"] and row["hours"] > 0

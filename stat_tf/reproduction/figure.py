@@ -1,34 +1,32 @@
-"""Figure 6: the picture, of seed 0, and the numbers beside it, of all seeds."""
+"""Figure 6: the picture, of seed 0, and each run's scores, kept beside its evaluation."""
 
 import os
 
 from stat_tf.inference import embedding
-from stat_tf.reproduction import processes, report, statistics
+from stat_tf.reproduction import processes, report, runner
 from stat_tf.reproduction.session import Session
 
 
-def draw(session: Session, commands: processes.Commands) -> report.Scores:
-    """Draws `FIGURE_NAME` of the finished runs of a session, and measures how well they separate the classes.
-
-    Returns:
-      The scores of `embedding.separation` by row.
+def draw(session: Session, commands: processes.Commands) -> None:
+    """Draws `FIGURE_NAME` of what is finished of a session, and measures how well the wanted rows separate the classes.
 
     Raises:
       Stopped: A signal came.
       UserError: A run or the dataset is damaged.
     """
-    of_rows: dict[str, list[dict[str, float]]] = {}
-    shown = {}
+    places, shown, finished = session.places, {}, session.measured()
     for (seed, name), (run,) in session.plan.items():
+        if seed not in finished.get(name, {}) or not (seed == 0 or (seed, name) in session.wanted):
+            continue
+        scored = bool(runner.scores((run,), places))
+        if seed and scored:
+            continue
         commands.check()
         print(f"      representations of {run.name}", flush=True)
-        found = embedding.embed_run(session.places.run_dir(run), session.places.data_dir, "test")
-        of_rows.setdefault(name, []).append(embedding.separation(found))
+        found = embedding.embed_run(places.run_dir(run), places.data_dir, "test")
+        if not scored:
+            runner.save_scores((run,), places, embedding.separation(found))
         if seed == 0:
             shown[session.table.row(name).title] = found
     commands.check()
-    embedding.draw(os.path.join(session.places.output, report.FIGURE_NAME), shown, session.planner.info.classes)
-    return {
-        name: {key: statistics.mean_and_deviation([each[key] for each in found]) for key in found[0]}
-        for name, found in of_rows.items()
-    }
+    embedding.draw(os.path.join(places.output, report.FIGURE_NAME), shown, session.planner.info.classes)

@@ -7,10 +7,15 @@ import json
 import math
 from collections.abc import Iterable
 
+from stat_tf import errors
 from stat_tf.data import info as info_lib
 from stat_tf.data import sizes
 from stat_tf.reproduction import settings as settings_lib
 from stat_tf.reproduction.tables import Row
+from stat_tf.training.run_config import CIRCUMSTANCES
+
+# Values of --init_from that are no files.
+_NO_FILES = ("auto", "none", "imagenet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,11 +24,12 @@ class Run:
 
     Attributes:
       stage: Of `stat_tf.train`.
-      settings: Its flags, (name, value), sorted by name.
-      data: Digest of the clips that it, and the evaluation after it, read.
+      settings: Its flags that decide what it computes, (name, value), sorted by name.
+      data: Digest of the clips that it, and the evaluation after it, read, and of the file that it starts from.
       clips_per_epoch: Clips it sees in an epoch.
       teacher: The run of its teacher, or None.
       start: The run whose weights it starts from, or None.
+      circumstances: Its other flags, likewise: where it happens and what it reports.
     """
 
     stage: str
@@ -32,6 +38,7 @@ class Run:
     clips_per_epoch: int
     teacher: "Run | None" = None
     start: "Run | None" = None
+    circumstances: tuple[tuple[str, str], ...] = dataclasses.field(default=(), compare=False)
 
     @functools.cached_property
     def _values(self) -> dict[str, str]:
@@ -57,9 +64,20 @@ class Run:
             parts += ["rolling"] if self._values["weights"] == "rolling" else []
         if self._values.get("stream", "rgb") != "rgb":
             parts.append(self._values["stream"])
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        text = json.dumps(self._identity(), sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         return "-".join([*parts, f"seed{self._values['seed']}", digest])
+
+    def _identity(self) -> dict[str, object]:
+        """What makes it this training and no other, as JSON has it."""
+        return {
+            "stage": self.stage,
+            "settings": self.settings,
+            "data": self.data,
+            "clips_per_epoch": self.clips_per_epoch,
+            "teacher": self.teacher and self.teacher._identity(),
+            "start": self.start and self.start._identity(),
+        }
 
     def chain(self) -> tuple["Run", ...]:
         """The runs that its weights went through, itself last; teachers to which it only listened are not in it."""
@@ -98,23 +116,32 @@ class Planner:
     scale: float = 1.0
 
     def missing(self, row: Row) -> str:
-        """What the dataset lacks for a row, and how to build it, as a sentence; "" where nothing is missing."""
+        """What the dataset lacks for a row, and how to build it, as a sentence; "" where nothing is missing.
+
+        Raises:
+          UserError: A flag file is missing or holds nonsense.
+        """
         if row.unsupervised and not self.unlabeled.num_clips("unlabeled"):
             return (
                 f"{self.unlabeled_dir} has no unlabelled clips: build it with --unlabeled_videos, or give "
                 "--unlabeled_dir."
             )
-        if row.lr_size and sizes.parse(row.lr_size, "lr_size") not in self.info.lr_sizes:
-            return f"{self.data_dir} has no LR frames of {row.lr_size}: build it with --lr_size={row.lr_size} too."
-        if "flow" in row.streams and not self.info.flow:
-            return f"{self.data_dir} has no optical flow: build it with --streams=rgb,flow."
+        lr_size = row.lr_size
+        if row.unsupervised:
+            lr_size = self._settings("unsupervised", row, row.streams[0], seed=0)["lr_size"]
+        read = {self.data_dir: self.info} | ({self.unlabeled_dir: self.unlabeled} if row.unsupervised else {})
+        for directory, info in read.items():
+            if lr_size and sizes.parse(lr_size, "lr_size") not in info.lr_sizes:
+                return f"{directory} has no LR frames of {lr_size}: build it with --lr_size={lr_size} too."
+            if "flow" in row.streams and not info.flow:
+                return f"{directory} has no optical flow: build it with --streams=rgb,flow."
         return ""
 
     def runs(self, row: Row, seed: int) -> tuple[Run, ...]:
         """The trainings that end in a row, one a stream, with all that they need before them.
 
         Raises:
-          UserError: A flag file is missing or holds nonsense.
+          UserError: A flag file is missing or holds nonsense, or the file of initial weights is missing.
         """
         return tuple(self._run(row, stream, seed) for stream in row.streams)
 
@@ -127,24 +154,29 @@ class Planner:
         start = self._run(first, stream, seed)
         settings = self._settings(row.stage, row, stream, seed)
         if row.stage == "student_longer":
-            return self._make("student", settings, start=start)
+            # It takes as many steps as stage stat, which may read more clips an epoch.
+            steps = int(settings["epochs"]) * self._steps("stat", self._settings("stat", row, stream, seed))
+            epochs = max(1, round(steps / self._steps("student", settings)))
+            return self._make("student", settings_lib.shortened(settings, epochs), start=start)
         teacher = self._run(Row("teacher", "", "teacher"), stream, seed)
         if row.unsupervised:
-            start, epochs = self._unsupervised(row, stream, seed, start, teacher, int(settings["epochs"]))
-            settings["epochs"] = str(epochs)
+            start, epochs = self._unsupervised(row, stream, seed, start, teacher, settings)
+            settings = settings_lib.shortened(settings, epochs)
         return self._make("stat", settings, teacher=teacher, start=start)
 
-    def _unsupervised(self, row: Row, stream: str, seed: int, start: Run, teacher: Run, epochs: int) -> tuple[Run, int]:
-        """The unsupervised stage before `epochs` of stage stat, and how many of these it leaves.
+    def _unsupervised(
+        self, row: Row, stream: str, seed: int, start: Run, teacher: Run, stat: dict[str, str]
+    ) -> tuple[Run, int]:
+        """The unsupervised stage before a stage stat of settings `stat`, and how many epochs of that it leaves.
 
         Together they take as many steps as the other rows' stage, as nearly as whole epochs allow, at least one
         each. Unless `unsupervised.flags` says how many epochs, the stage has half of the steps.
         """
         settings = self._settings("unsupervised", row, stream, seed)
-        labelled = self._steps(self.info.num_clips("train"), settings)
-        unlabelled = self._steps(self.unlabeled.num_clips("unlabeled"), settings)
+        epochs, labelled = int(stat["epochs"]), self._steps("stat", stat)
+        unlabelled = self._steps("unsupervised", settings)
         if not settings_lib.has_file(self.config_dir, "unsupervised", stream):
-            settings["epochs"] = str(max(1, round(epochs * labelled / 2 / unlabelled)))
+            settings = settings_lib.shortened(settings, max(1, round(epochs * labelled / 2 / unlabelled)))
         taken = int(settings["epochs"]) * unlabelled / labelled
         run = self._make("unsupervised", settings, teacher=teacher, start=start)
         return run, max(1, round(epochs - taken))
@@ -159,24 +191,43 @@ class Planner:
         return settings_lib.scaled(settings, self.scale) | {"seed": str(seed)}
 
     def _make(self, stage: str, settings: dict[str, str], teacher: Run | None = None, start: Run | None = None) -> Run:
-        source, splits = self.info, ["train"]
-        if stage == "unsupervised":
-            source, splits = self.unlabeled, ["unlabeled"]
-        if settings.get("train_splits"):
-            splits = sorted(settings["train_splits"].split(","))
+        source, splits = self._clips(stage, settings)
+        shards = [*(source.shards.get(split, ()) for split in splits), self.info.shards["test"]]
+        initial = settings.get("init_from", "none")
+        flags = sorted(settings.items())
         return Run(
             stage=stage,
-            settings=tuple(sorted(settings.items())),
-            data=_digest(*(source.shards.get(split, ()) for split in splits), self.info.shards["test"]),
+            settings=tuple(flag for flag in flags if flag[0] not in CIRCUMSTANCES),
+            data=_digest(shards, "" if initial in _NO_FILES else _file_digest(initial)),
             clips_per_epoch=source.num_clips(*splits),
             teacher=teacher,
             start=start,
+            circumstances=tuple(flag for flag in flags if flag[0] in CIRCUMSTANCES),
         )
 
-    def _steps(self, clips: int, settings: dict[str, str]) -> int:
-        return math.ceil(clips / settings_lib.number(settings, "batch_size"))
+    def _clips(self, stage: str, settings: dict[str, str]) -> tuple[info_lib.DatasetInfo, list[str]]:
+        """The dataset and its splits that a stage is trained on."""
+        source, splits = (self.unlabeled, "unlabeled") if stage == "unsupervised" else (self.info, "train")
+        return source, sorted((settings.get("train_splits") or splits).split(","))
+
+    def _steps(self, stage: str, settings: dict[str, str]) -> int:
+        """Steps an epoch."""
+        source, splits = self._clips(stage, settings)
+        return math.ceil(source.num_clips(*splits) / settings_lib.number(settings, "batch_size"))
 
 
-def _digest(*splits: Iterable[info_lib.Shard]) -> str:
+def _digest(splits: Iterable[Iterable[info_lib.Shard]], weights: str) -> str:
     checksums = "".join(shard.sha256 for shards in splits for shard in shards)
-    return hashlib.sha256(checksums.encode()).hexdigest()[:16]
+    return hashlib.sha256((checksums + weights).encode()).hexdigest()[:16]
+
+
+@functools.cache
+def _file_digest(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise errors.UserError(
+            f"--init_from={path} cannot be read ({error.strerror}): python -m stat_tf.convert_weights makes such a "
+            "file; --train_flag=--init_from=none does without."
+        ) from error

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from stat_tf import errors
 from stat_tf.data import info as info_lib
-from stat_tf.reproduction import plan, runner, tables
+from stat_tf.reproduction import plan, runner, settings, tables
 from stat_tf.reproduction.session import Session
 
 # What a network's input depends on.
@@ -46,6 +46,9 @@ def prepare(
     """
     if not 0 < scale < math.inf:
         raise errors.UserError(f"--scale={scale:g} must be above 0 and finite.")
+    for name in settings.parse(train_flags, "--train_flag"):
+        if name in settings.DECIDED:
+            raise errors.UserError(f"--train_flag=--{name}: the table decides it itself (--seeds, rows).")
     chosen = tables.load(table)
     config_dir = os.path.normpath(config_dir or chosen.config)
     if not os.path.isdir(config_dir):
@@ -64,9 +67,8 @@ def prepare(
                 "build the unlabelled clips like the others."
             )
     planner = plan.Planner(info, unlabeled, data_dir, unlabeled_dir or data_dir, config_dir, tuple(train_flags), scale)
-    asked, chosen = rows, chosen.choose(rows) if rows else chosen
-    session = Session(chosen, planner, runner.Places(output, data_dir, unlabeled_dir), seeds)
-    refused = [reason for name, reason in session.left_out.items() if name in asked or len(session.plan) == 0]
+    session = Session(chosen, planner, runner.Places(output, data_dir, unlabeled_dir), seeds, chosen.choose(rows))
+    refused = [reason for name, reason in session.left_out.items() if name in rows or len(session.wanted) == 0]
     if refused:
         raise errors.UserError(refused[0])
     _check_flags(session)
@@ -79,7 +81,7 @@ def _check_flags(session: Session) -> None:
     Raises:
       UserError: It does not understand one.
     """
-    first = [run for (seed, _), runs in session.plan.items() if seed == 0 for run in runs]
+    first = [run for (seed, _), runs in session.wanted.items() if seed == 0 for run in runs]
     for run in plan.in_order(first):
         command = [sys.executable, "-m", *session.places.training(run), "--only_check_args"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

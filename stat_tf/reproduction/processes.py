@@ -30,9 +30,10 @@ class Stopped(Exception):
 
 
 class Commands:
-    """Runs `python -m ...`; SIGINT, SIGTERM and SIGHUP are passed on, and waited for.
+    """Runs `python -m ...`; SIGINT, SIGTERM and SIGHUP, the last as SIGTERM, are passed on, and waited for.
 
-    A context manager: the signals are its own within. A second signal kills what does not end.
+    A context manager: the signals are its own within, but for those that the process ignores, as one started by nohup
+    does SIGHUP. A second signal kills what does not end.
     """
 
     def __init__(self, lock: int):
@@ -43,7 +44,8 @@ class Commands:
         self._before = {}
 
     def __enter__(self) -> "Commands":
-        self._before = {number: signal.signal(number, self._on_signal) for number in _PASSED_ON}
+        heeded = [number for number in _PASSED_ON if signal.getsignal(number) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._on_signal) for number in heeded}
         return self
 
     def __exit__(self, *unused) -> None:
@@ -53,7 +55,7 @@ class Commands:
     def _on_signal(self, number: int, frame) -> None:
         again, self._signal = bool(self._signal), number
         if self._process is not None:
-            self._process.send_signal(signal.SIGKILL if again else number)
+            self._process.send_signal(signal.SIGKILL if again else _passed_on(number))
 
     def check(self) -> None:
         """Raises `Stopped` if a signal has come."""
@@ -86,7 +88,7 @@ class Commands:
                 process_group=0,
             )
             if self._signal:  # came between the check and the start
-                self._process.send_signal(self._signal)
+                self._process.send_signal(_passed_on(self._signal))
             try:
                 while (code := self._poll()) is None:
                     watch(time.monotonic() - start)
@@ -106,6 +108,11 @@ class Commands:
             return self._process.wait(timeout=_POLL_SECONDS)
         except subprocess.TimeoutExpired:
             return None
+
+
+def _passed_on(number: int) -> int:
+    """The signal that a command gets: a training ends in order on SIGTERM, but knows nothing of SIGHUP."""
+    return signal.SIGTERM if number == signal.SIGHUP else number
 
 
 def shown(arguments: Sequence[str]) -> str:

@@ -5,7 +5,7 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import tabulate
 
@@ -19,9 +19,6 @@ NOT_RUN = "not run yet"
 _TEXT = ("row", "compared with")
 # Beside the table of a figure.
 FIGURE_NAME = "fig6.png"
-# Scores that only some tables have, by row and name: (mean, sample standard deviation or None).
-Scores = Mapping[str, Mapping[str, tuple[float, float | None]]]
-NO_SCORES: Scores = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +31,7 @@ class Heading:
       scale: Factor on the length of every training.
       seeds: How many seeds are asked for.
       biased: Whether the test split picked the best checkpoint.
+      unlabeled: The dataset of the unlabelled clips, where it is another one that rows of the table read; else "".
     """
 
     dataset: str
@@ -41,9 +39,10 @@ class Heading:
     scale: float
     seeds: int
     biased: bool = False
+    unlabeled: str = ""
 
 
-def write(output: str, heading: Heading, table: Table, summaries: Sequence[Summary], scores: Scores) -> list[str]:
+def write(output: str, heading: Heading, table: Table, summaries: Sequence[Summary]) -> list[str]:
     """Writes `table-NAME.md`, `.csv` and `.json` (`fig6.md` and so on for the figure), each whole or not at all.
 
     Returns:
@@ -54,9 +53,9 @@ def write(output: str, heading: Heading, table: Table, summaries: Sequence[Summa
     """
     stem = os.path.join(output, table.name if table.embeddings else f"table-{table.name}")
     texts = {
-        f"{stem}.md": markdown(heading, table, summaries, scores),
-        f"{stem}.csv": as_csv(table, summaries, scores),
-        f"{stem}.json": as_json(heading, table, summaries, scores),
+        f"{stem}.md": markdown(heading, table, summaries),
+        f"{stem}.csv": as_csv(table, summaries),
+        f"{stem}.json": as_json(heading, table, summaries),
     }
     try:
         os.makedirs(output, exist_ok=True)
@@ -67,12 +66,13 @@ def write(output: str, heading: Heading, table: Table, summaries: Sequence[Summa
     return list(texts)
 
 
-def markdown(heading: Heading, table: Table, summaries: Sequence[Summary], scores: Scores) -> str:
+def markdown(heading: Heading, table: Table, summaries: Sequence[Summary]) -> str:
     """The table as a person reads it, with what its columns mean."""
-    names = _score_names(scores)
-    headers = ["row", "prec@1 %", "prec@5 %", *names, "seeds", "gap closed %", "points", "p", "compared with"]
+    names = _score_names(summaries)
+    headers = ["row", "prec@1 %", "prec@5 %", *names, "seeds", "gap closed %", "gap closed from Student %"]
+    headers += ["points", "p", "compared with"]
     headers += ["clips", "steps", "hours", *(f"paper: {column} %" for column in table.paper_columns)]
-    rows = [_cells(table, summary, scores.get(summary.row.name, {}), names, heading.seeds) for summary in summaries]
+    rows = [_cells(table, summary, names, heading.seeds) for summary in summaries]
     body = tabulate.tabulate(
         rows,
         headers,
@@ -82,31 +82,32 @@ def markdown(heading: Heading, table: Table, summaries: Sequence[Summary], score
     )
     title = f"Figure 6: {table.title}" if table.embeddings else f"Table {table.name}: {table.title}"
     title = table.title if table.name == "beyond" else title
-    picture = [f"![Clips by t-SNE, a point each, coloured by class; seed 0]({FIGURE_NAME})"] if scores else []
-    notes = _notes(heading, table, summaries, scores)
+    picture = [f"![Clips by t-SNE, a point each, coloured by class; seed 0]({FIGURE_NAME})"] if names else []
+    notes = _notes(heading, table, summaries)
     return "\n\n".join([f"# {title}", _introduction(heading, table), *picture, body, notes]) + "\n"
 
 
-def as_csv(table: Table, summaries: Sequence[Summary], scores: Scores) -> str:
+def as_csv(table: Table, summaries: Sequence[Summary]) -> str:
     """The table for other programs: a line a row, empty where there is nothing, in the units of the Markdown table."""
     text = io.StringIO()
-    lines = [_fields(table, summary, scores) for summary in summaries]
+    lines = [_fields(table, summary, _score_names(summaries)) for summary in summaries]
     writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(lines)
     return text.getvalue()
 
 
-def as_json(heading: Heading, table: Table, summaries: Sequence[Summary], scores: Scores) -> str:
+def as_json(heading: Heading, table: Table, summaries: Sequence[Summary]) -> str:
     """The same with the heading and the directories of the runs."""
     rows = [
-        _fields(table, summary, scores) | {"run_dirs": {str(seed): dirs for seed, dirs in summary.run_dirs.items()}}
+        _fields(table, summary, _score_names(summaries))
+        | {"run_dirs": {str(seed): dirs for seed, dirs in summary.run_dirs.items()}}
         for summary in summaries
     ]
     return json.dumps({"table": table.name, **dataclasses.asdict(heading), "rows": rows}, indent=2) + "\n"
 
 
-def _fields(table: Table, summary: Summary, scores: Scores) -> dict[str, object]:
+def _fields(table: Table, summary: Summary, names: Sequence[str]) -> dict[str, object]:
     row = summary.row
     fields = {
         "row": row.name,
@@ -114,13 +115,13 @@ def _fields(table: Table, summary: Summary, scores: Scores) -> dict[str, object]
         "status": summary.left_out or ("measured" if summary.seeds else NOT_RUN),
         "seeds": len(summary.seeds),
     }
-    of_row = scores.get(row.name, {})
     pairs = {"prec@1": _percent_pair(summary.prec1), "prec@5": _percent_pair(summary.prec5)}
-    pairs |= {name: of_row.get(name) for name in _score_names(scores)}
+    pairs |= {name: summary.scores.get(name) for name in names}
     for name, pair in pairs.items():
         fields[f"{name}_mean"], fields[f"{name}_sd"] = pair or (None, None)
     fields |= {
         "gap_closed": _times_100(summary.gap_closed),
+        "gap_closed_from_student": _times_100(summary.paper_gap_closed),
         "compared_with": row.compared_with,
         "points": summary.points,
         "p_value": summary.p_value,
@@ -134,9 +135,7 @@ def _fields(table: Table, summary: Summary, scores: Scores) -> dict[str, object]
     return fields
 
 
-def _cells(
-    table: Table, summary: Summary, scores: Mapping[str, tuple[float, float | None]], names: Sequence[str], seeds: int
-) -> list[str]:
+def _cells(table: Table, summary: Summary, names: Sequence[str], seeds: int) -> list[str]:
     row = summary.row
     paper = [_paper_cell(table, row, number) for number in range(len(table.paper_columns))]
     compared_with = table.row(row.compared_with).title if row.compared_with else ""
@@ -148,7 +147,7 @@ def _cells(
             "",
             *("" for _ in names),
             f"0 of {seeds}",
-            *[""] * 3,
+            *[""] * 4,
             compared_with,
             *[""] * 3,
             *paper,
@@ -157,9 +156,9 @@ def _cells(
         row.title,
         _plus_minus(_percent_pair(summary.prec1), 1),
         _plus_minus(_percent_pair(summary.prec5), 1),
-        *(_plus_minus(scores.get(name), 3) for name in names),
+        *(_plus_minus(summary.scores.get(name), 3) for name in names),
         str(seeds) if len(summary.seeds) == seeds else f"{len(summary.seeds)} of {seeds}",
-        "" if summary.gap_closed is None else f"{100 * summary.gap_closed:.0f}",
+        *("" if gap is None else f"{100 * gap:.0f}" for gap in (summary.gap_closed, summary.paper_gap_closed)),
         "" if summary.points is None else f"{summary.points:+.1f}",
         "" if summary.p_value is None else "<0.001" if summary.p_value < 0.001 else f"{summary.p_value:.3f}",
         compared_with,
@@ -181,7 +180,7 @@ def _introduction(heading: Heading, table: Table) -> str:
     return f"Measured on {heading.dataset}, {heading.settings}{lengths}.{paper}"
 
 
-def _notes(heading: Heading, table: Table, summaries: Sequence[Summary], scores: Scores) -> str:
+def _notes(heading: Heading, table: Table, summaries: Sequence[Summary]) -> str:
     notes = [f"- {summary.row.title}: left out. {summary.left_out}" for summary in summaries if summary.left_out]
     notes += [
         "- prec@1, prec@5: of test clips, centre snippets; mean ± sample standard deviation over the seeds (one has "
@@ -192,18 +191,24 @@ def _notes(heading: Heading, table: Table, summaries: Sequence[Summary], scores:
         "the choice of test clips could have made the difference between these very networks; how far seeds differ "
         "stands after the ±. Clips cut from one video are not independent, so p is rather too small, and it is not "
         "corrected for the number of rows.",
-        "- gap closed: (row - compared with) / (teacher - compared with), of mean prec@1."
-        + (" In the paper's columns it is counted from the student, as there." if table.paper_columns else ""),
+        "- gap closed: (row - compared with) / (teacher - compared with), of mean prec@1; from Student: the paper's "
+        "definition, (row - Student) / (teacher - Student), which counts the longer training too."
+        + (" In the paper's columns it is the latter." if table.paper_columns else ""),
         "- clips, steps, hours: a network's own from its initial weights on, the student's training before it "
         "included, its teacher's not; means over seeds. Hours are wall-clock time of the training commands.",
     ]
-    if scores:
+    if _score_names(summaries):
         notes.append(
             "- silhouette: mean silhouette score, -1 to 1; nearest neighbours: share of test clips whose class most of "
             "their 10 nearest others have. Both by cosine distance of the representations, not of the picture."
         )
     if any(summary.uneven for summary in summaries):
         notes.append("- *: more than 5% more or fewer steps than the row compared with; whole epochs come no nearer.")
+    if heading.unlabeled:
+        notes.append(
+            f"- The unlabelled clips are those of {heading.unlabeled}, another build: they were not compared with the "
+            "test clips, which may be among them."
+        )
     if table.note:
         notes.append(f"- {table.note}")
     if heading.biased:
@@ -234,8 +239,8 @@ def _paper_cell(table: Table, row: Row, number: int) -> str:
     return f"{value:.2f}" if gap is None else f"{value:.2f} (gap closed: {100 * gap:.0f})"
 
 
-def _score_names(scores: Scores) -> list[str]:
-    return list(dict.fromkeys(name for of_row in scores.values() for name in of_row))
+def _score_names(summaries: Sequence[Summary]) -> list[str]:
+    return list(dict.fromkeys(name for summary in summaries for name in summary.scores))
 
 
 def _percent_pair(pair: tuple[float, float | None] | None) -> tuple[float, float | None] | None:

@@ -1,6 +1,7 @@
 """What has come of a table's rows so far, read from the runs' directories."""
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 from stat_tf import comparison
@@ -21,6 +22,7 @@ class Measured:
       steps: Updates from the initial weights on.
       hours: Wall-clock time of these trainings.
       run_dirs: The last training's directory, one a stream.
+      scores: How well its representations separate the classes, as far as it was measured.
     """
 
     prec1: float
@@ -30,6 +32,7 @@ class Measured:
     steps: int
     hours: float
     run_dirs: tuple[str, ...]
+    scores: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,11 +48,13 @@ class Summary:
       points: Mean difference from the row that it is compared with, in points of prec@1, over the seeds of both.
       p_value: Of the paired test of that difference.
       gap_closed: Share of the gap from the row compared with to the teacher, over the seeds of all three.
+      paper_gap_closed: The same from the row that the paper compares with, the Student.
       clips: Mean over seeds, as in `Measured`; so are `steps` and `hours`.
       steps: See `clips`.
       hours: See `clips`.
       uneven: Whether it took 5% more or fewer steps than the row that it is compared with.
       run_dirs: By seed.
+      scores: As in `Measured`, each like `prec1`, over the seeds that have it.
     """
 
     row: Row
@@ -60,15 +65,23 @@ class Summary:
     points: float | None = None
     p_value: float | None = None
     gap_closed: float | None = None
+    paper_gap_closed: float | None = None
     clips: float | None = None
     steps: float | None = None
     hours: float | None = None
     uneven: bool = False
     run_dirs: Mapping[int, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    scores: Mapping[str, tuple[float, float | None]] = dataclasses.field(default_factory=dict)
 
 
-def measure(runs: Sequence[Run], places: runner.Places) -> Measured | None:
-    """Reads what a row with one seed came to; None where its trainings or its evaluation are not finished."""
+def measure(runs: Sequence[Run], places: runner.Places, scored: bool = False) -> Measured | None:
+    """Reads what a row with one seed came to; None where its trainings or its evaluation are not finished.
+
+    Args:
+      runs: The trainings that end in it.
+      places: Where they are.
+      scored: Whether the table shows scores of representations.
+    """
     chain = weights_of(runs)
     if not (all(map(places.is_trained, chain)) and places.is_evaluated(runs)):
         return None
@@ -82,6 +95,7 @@ def measure(runs: Sequence[Run], places: runner.Places) -> Measured | None:
         steps=sum(int(history[-1]["step"]) for history in histories.values()),
         hours=sum(runner.Record.load(places.run_dir(run)).seconds for run in chain) / 3600,
         run_dirs=tuple(places.run_dir(run) for run in runs),
+        scores=runner.scores(runs, places) if scored else {},
     )
 
 
@@ -115,6 +129,9 @@ def _summary(row: Row, measured: Mapping[str, Mapping[int, Measured]], left_out:
         prec1=statistics.mean_and_deviation([mine[seed].prec1 for seed in seeds]),
         prec5=statistics.mean_and_deviation([mine[seed].prec5 for seed in seeds]),
         run_dirs={seed: mine[seed].run_dirs for seed in seeds},
+        scores=_scores([mine[seed].scores for seed in seeds]),
+        gap_closed=_gap_closed(measured, row, row.compared_with),
+        paper_gap_closed=_gap_closed(measured, row, row.paper_compared_with),
         **{name: sum(getattr(mine[seed], name) for seed in seeds) / len(seeds) for name in ("clips", "steps", "hours")},
     )
     baseline = measured.get(row.compared_with, {})
@@ -125,13 +142,18 @@ def _summary(row: Row, measured: Mapping[str, Mapping[int, Measured]], left_out:
         [baseline[seed].correct for seed in common], [mine[seed].correct for seed in common]
     )
     steps, theirs = (sum(each[seed].steps for seed in common) for each in (mine, baseline))
-    teacher = measured.get(row.teacher, {})
-    of_all = [seed for seed in common if seed in teacher]
-    closed = None
-    if of_all:
-        closed = statistics.gap_closed(
-            *(sum(each[seed].prec1 for seed in of_all) for each in (mine, baseline, teacher))
-        )
-    return dataclasses.replace(
-        summary, points=points, p_value=p_value, gap_closed=closed, uneven=abs(steps - theirs) > 0.05 * theirs
-    )
+    return dataclasses.replace(summary, points=points, p_value=p_value, uneven=abs(steps - theirs) > 0.05 * theirs)
+
+
+def _gap_closed(measured: Mapping[str, Mapping[int, Measured]], row: Row, baseline: str) -> float | None:
+    of_each = [measured.get(name, {}) for name in (row.name, baseline, row.teacher)]
+    seeds = set.intersection(*(set(found) for found in of_each))
+    if not seeds:
+        return None
+    return statistics.gap_closed(*(math.fsum(found[seed].prec1 for seed in seeds) for found in of_each))
+
+
+def _scores(of_seeds: Sequence[Mapping[str, float]]) -> dict[str, tuple[float, float | None]]:
+    of_seeds = [found for found in of_seeds if found]
+    names = of_seeds[0] if of_seeds else ()
+    return {name: statistics.mean_and_deviation([found[name] for found in of_seeds]) for name in names}

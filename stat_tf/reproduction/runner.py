@@ -3,14 +3,17 @@
 import dataclasses
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from stat_tf import comparison, errors, files
 from stat_tf.reproduction import processes
 from stat_tf.reproduction.plan import Run
+from stat_tf.training import checkpoints
+from stat_tf.training.run_config import RunConfig
 
 RECORD_NAME = "reproduce.json"
 LOG_NAME = "reproduce.log"
+SCORES_NAME = "separation.json"
 # Seconds between two writings of a run's hours, which is what a killed command loses of them.
 _RECORD_SECONDS = 10.0
 
@@ -81,7 +84,10 @@ class Places:
             flags["teacher_run"] = self.run_dir(run.teacher)
         if run.start:
             flags["init_run"] = self.run_dir(run.start)
-        return ["stat_tf.train", *(f"--{name}={value}" for name, value in (*flags.items(), *run.settings))]
+        return [
+            "stat_tf.train",
+            *(f"--{name}={value}" for name, value in (*flags.items(), *run.settings, *run.circumstances)),
+        ]
 
     def evaluation(self, runs: Sequence[Run]) -> list[str]:
         """The command that evaluates a run, or two streams together, on the test split, after `python -m`."""
@@ -96,6 +102,28 @@ class Places:
     def is_evaluated(self, runs: Sequence[Run]) -> bool:
         """Whether there is an evaluation, which is written whole or not at all."""
         return comparison.exists(self.evaluation_dir(runs))
+
+
+def check_sources(run: Run, places: Places) -> None:
+    """Checks that a finished run learned from the teacher, and began with the weights, that are there now.
+
+    A run that is not there, or not finished, says nothing.
+
+    Raises:
+      UserError: It did not: these have been trained again since.
+    """
+    needed = [(run.teacher, "teacher_source"), (run.start, "init_source")]
+    needed = [(other, name) for other, name in needed if other and places.is_trained(other)]
+    if not (needed and places.is_trained(run)):
+        return
+    run_dir = places.run_dir(run)
+    config = RunConfig.load(run_dir)
+    for other, name in needed:
+        if getattr(config, name) != checkpoints.source_of(places.run_dir(other), other.epochs):
+            raise errors.UserError(
+                f"{run_dir} was trained with other weights of {places.run_dir(other)} than it holds now: delete "
+                f"{run_dir}, and run the command again."
+            )
 
 
 def train(run: Run, places: Places, commands: processes.Commands) -> None:
@@ -155,6 +183,27 @@ class _Watch:
         """Adds the time so far to what was before."""
         Record(self._before.seconds + self._seconds, finished).save(self._run_dir)
         self._saved = self._seconds
+
+
+def save_scores(runs: Sequence[Run], places: Places, found: Mapping[str, float]) -> None:
+    """Keeps the scores of a row's representations beside its evaluation, whole or not at all."""
+    files.write_text(os.path.join(places.evaluation_dir(runs), SCORES_NAME), json.dumps(found) + "\n")
+
+
+def scores(runs: Sequence[Run], places: Places) -> dict[str, float]:
+    """What `save_scores` kept; empty where it did not.
+
+    Raises:
+      UserError: It is damaged.
+    """
+    path = os.path.join(places.evaluation_dir(runs), SCORES_NAME)
+    try:
+        with open(path, encoding="utf-8") as file:
+            return {name: float(value) for name, value in json.load(file).items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise errors.UserError(f"{path} cannot be read ({errors.brief(error)}): delete it.") from error
 
 
 def history(run_dir: str) -> list[dict[str, float]]:

@@ -14,16 +14,18 @@ class Session:
     """One table on one dataset.
 
     Attributes:
-      table: The table, with the rows wanted.
+      table: The table, all of whose rows are written.
       planner: What is the same for all rows.
       places: Where things are.
       seeds: How many seeds, from 0 on.
+      chosen: The names of the rows that are run.
     """
 
     table: Table
     planner: Planner
     places: runner.Places
     seeds: int
+    chosen: frozenset[str]
 
     @functools.cached_property
     def left_out(self) -> dict[str, str]:
@@ -45,19 +47,31 @@ class Session:
             if row.name not in self.left_out
         }
 
+    @functools.cached_property
+    def wanted(self) -> dict[tuple[int, str], tuple[Run, ...]]:
+        """The part of `plan` that is run."""
+        return {(seed, name): runs for (seed, name), runs in self.plan.items() if name in self.chosen}
+
     def run(self, commands: processes.Commands) -> None:
         """Trains and evaluates what is missing, and keeps the table's files up to date.
 
         Raises:
           Stopped: A signal came.
-          UserError: A training or an evaluation failed, or the configuration is of no use.
+          UserError: A training or an evaluation failed, the configuration is of no use, or what a finished run was
+            made from has changed since.
         """
-        todo = [run for run in in_order(run for runs in self.plan.values() for run in runs) if not self._done(run)]
+        trainings = in_order(run for runs in self.wanted.values() for run in runs)
+        for run in trainings:
+            runner.check_sources(run, self.places)
+        todo = [run for run in trainings if not self._done(run)]
         number = {run: position for position, run in enumerate(todo, 1)}
         self.write()
-        for (_, name), runs in self.plan.items():
+        for (_, name), runs in self.wanted.items():
             for run in in_order(runs):
-                if not self._done(run):
+                if self._done(run):
+                    # What it was made from may have been trained anew just now.
+                    runner.check_sources(run, self.places)
+                else:
                     print(f"[{number[run]}/{len(todo)}] {_described(run)} -> {self.places.run_dir(run)}", flush=True)
                     runner.train(run, self.places, commands)
             if not self.places.is_evaluated(runs):
@@ -69,14 +83,14 @@ class Session:
         """What has been measured so far, by row name and seed."""
         found: dict[str, dict[int, results.Measured]] = {}
         for (seed, name), runs in self.plan.items():
-            if measured := results.measure(runs, self.places):
+            if measured := results.measure(runs, self.places, scored=self.table.embeddings):
                 found.setdefault(name, {})[seed] = measured
         return found
 
-    def write(self, scores: report.Scores = report.NO_SCORES) -> list[str]:
+    def write(self) -> list[str]:
         """Writes the table as it stands; returns the paths."""
         summaries = results.summarize(self.table, self.measured(), self.left_out)
-        return report.write(self.places.output, self.heading(), self.table, summaries, scores)
+        return report.write(self.places.output, self.heading(), self.table, summaries)
 
     def heading(self) -> report.Heading:
         """What the table's heading says."""
@@ -92,18 +106,19 @@ class Session:
             scale=planner.scale,
             seeds=self.seeds,
             biased=any(run.eval_split == "test" for runs in self.plan.values() for run in runs),
+            unlabeled=self.places.unlabeled_dir if any(row.unsupervised for row in self.table.rows) else "",
         )
 
     def preview(self) -> str:
         """What would be run, a line a training, with its command."""
-        lines, trainings = [], in_order(run for runs in self.plan.values() for run in runs)
+        lines, trainings = [], in_order(run for runs in self.wanted.values() for run in runs)
         for run in trainings:
             state = "done" if self._done(run) else "to do"
             lines.append(f"{state:5}  {_described(run)}\n       {processes.shown(self.places.training(run))}")
-        lines += [f"{name}: left out. {reason}" for name, reason in self.left_out.items()]
+        lines += [f"{name}: left out. {reason}" for name, reason in self.left_out.items() if name in self.chosen]
         todo = [run for run in trainings if not self._done(run)]
         lines.append(
-            f"{len(trainings)} trainings for {len(self.table.rows) - len(self.left_out)} rows and {self.seeds} seeds; "
+            f"{len(trainings)} trainings for {len(self.chosen - self.left_out.keys())} rows and {self.seeds} seeds; "
             f"{len(todo)} to do, {sum(run.epochs for run in todo)} epochs, "
             f"{sum(run.epochs * run.clips_per_epoch for run in todo):,} clips."
         )

@@ -3,6 +3,7 @@
 Settings are flags of `stat_tf.train` by name, values as text.
 """
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 
@@ -27,6 +28,8 @@ _OF_TRANSFER = (
 )
 # What this package decides by itself.
 _OURS = ("stage", "data_dir", "run_dir", "teacher_run", "init_run", "seed")
+# What nobody can set for a whole table: it, its rows or --seeds do.
+DECIDED = (*_OURS, *_WEIGHTS, "stream")
 # The paper's 50 epochs have five turns of the rolling weights.
 _TURNS = 5
 
@@ -65,6 +68,9 @@ def read(config_dir: str, stage: str, stream: str, train_flags: Sequence[str]) -
         unused |= {*_OF_TRANSFER}
     elif stage == "stat" or not own:
         unused |= {*_WEIGHTS}
+    if stage == "unsupervised" and not own:
+        # Stage stat's clips; these ones are the unlabelled clips.
+        unused.add("train_splits")
     if stage == "teacher":
         unused.add("lr_size")
     if stage not in ("teacher", "student"):
@@ -97,7 +103,7 @@ def parse(arguments: Sequence[str], origin: str) -> dict[str, str]:
         if not given:
             # Only what is true or false can stand without a value.
             value, name = ("false", name[2:]) if name.startswith("no") else ("true", name)
-        settings[name] = value
+        settings[name] = value.lower() if value.lower() in ("true", "false") else value
     return settings
 
 
@@ -119,6 +125,22 @@ def scaled(settings: Mapping[str, str], scale: float) -> dict[str, str]:
         changed["rolling_period"] = str(max(1, round(period)))
     else:
         changed.pop("rolling_period", None)
+    return changed
+
+
+def shortened(settings: Mapping[str, str], epochs: int) -> dict[str, str]:
+    """Settings that `scaled` made, with other epochs: the schedule keeps its shape, the rolling weights their turns."""
+    share = epochs / int(settings["epochs"])
+    if share == 1:
+        return dict(settings)
+    changed = dict(settings) | {"epochs": str(epochs)}
+    for name in ("warmup_epochs", "decay_epochs"):
+        changed[name] = f"{number(settings, name) * share:g}"
+    if "rolling_period" in settings:
+        # Turns begun, the last of which may be shorter.
+        turns = math.ceil(int(settings["epochs"]) / int(settings["rolling_period"]))
+        period = min(range(1, epochs + 1), key=lambda period: abs(math.ceil(epochs / period) - turns))
+        changed["rolling_period"] = str(period)
     return changed
 
 

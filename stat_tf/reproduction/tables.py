@@ -24,7 +24,7 @@ class Row:
       paper: The paper's numbers in percent, one a column of the table's `paper_columns`; None where it has none.
       compared_with: The row of the same initial weights, augmentation, clips and steps without what this row adds;
         "" for none.
-      paper_compared_with: The row from which the paper counts its gain; "" for none.
+      paper_compared_with: The row from which the paper counts its gain, the Student; "" for none.
       teacher: The row of the teacher, which ends the gap to be closed; "" for none.
       unsupervised: Whether stage "unsupervised" comes before the last one, at the expense of its epochs.
       start: The row whose weights the last stage starts from, "student" or "teacher".
@@ -72,19 +72,19 @@ class Table:
         """The row of this name."""
         return next(row for row in self.rows if row.name == name)
 
-    def choose(self, names: Sequence[str]) -> "Table":
-        """The table with some of its rows only, and those that they are compared with.
+    def choose(self, names: Sequence[str]) -> frozenset[str]:
+        """The names of some rows and of those that they are compared with; without `names`, of all.
 
         Raises:
           UserError: A row is unknown.
         """
-        known, wanted = [row.name for row in self.rows], []
+        known, wanted = [row.name for row in self.rows], set()
         for name in names:
             if name not in known:
                 raise errors.UserError(f"--rows: table {self.name} has no row {name}; it has {', '.join(known)}.")
             row = self.row(name)
-            wanted += [name, row.compared_with, row.paper_compared_with, row.teacher]
-        return dataclasses.replace(self, rows=tuple(row for row in self.rows if row.name in wanted))
+            wanted |= {name, row.compared_with, row.paper_compared_with, row.teacher}
+        return frozenset(wanted - {""} if names else known)
 
 
 def fixed(overall: str, sat: str = _EVEN_SAT, tat: str = _EVEN_TAT) -> dict[str, str]:
@@ -105,7 +105,6 @@ def _transfer(name: str, title: str, flags: Mapping[str, str], paper: tuple[floa
         paper,
         compared_with="student_longer",
         paper_compared_with="student",
-        teacher="teacher",
     )
     return dataclasses.replace(row, **more)
 
@@ -115,7 +114,7 @@ def _references(teacher: tuple[float | None, ...], student: tuple[float | None, 
     return (
         Row("teacher", "Teacher", "teacher", paper=teacher, teacher=""),
         Row("student", "Student", "student", paper=student),
-        Row("student_longer", "Student, trained on without a teacher", "student_longer"),
+        Row("student_longer", "Student, trained on without a teacher", "student_longer", paper_compared_with="student"),
     )
 
 
@@ -153,7 +152,13 @@ def _table_2() -> Table:
         longer = f"trained_on_{size}"
         rows += [
             Row(f"before_{size}", f"{size} before: Student", "student", paper=before, lr_size=size),
-            Row(longer, f"{size}: Student, trained on without a teacher", "student_longer", lr_size=size),
+            Row(
+                longer,
+                f"{size}: Student, trained on without a teacher",
+                "student_longer",
+                paper_compared_with=f"before_{size}",
+                lr_size=size,
+            ),
             _transfer(
                 f"after_{size}",
                 f"{size} after: SAT+TAT",
@@ -193,7 +198,11 @@ def _table_4() -> Table:
             Row(f"teacher_{name}", f"Teacher, {label}", "teacher", streams=of, teacher=""),
             Row(f"student_{name}", f"Student, {label}", "student", paper=(52.29,) if both else (), **common),
             Row(
-                f"student_longer_{name}", f"Student, trained on without a teacher, {label}", "student_longer", **common
+                f"student_longer_{name}",
+                f"Student, trained on without a teacher, {label}",
+                "student_longer",
+                paper_compared_with=f"student_{name}",
+                **common,
             ),
             _transfer(f"sat_tat_rc_{name}", f"SAT+TAT+rc, {label}", _ROLLING, **compared),
             _transfer(
@@ -226,7 +235,13 @@ def _beyond() -> Table:
         _transfer("sat_tat", "SAT+TAT", fixed(_EVEN)),
         _transfer("soft_labels", "SAT+TAT + soft labels, weight 1", fixed(_EVEN) | {"soft_label_weight": "1.0"}),
         _transfer("confidence", "SAT+TAT, weighted by confidence", fixed(_EVEN) | {"confidence_weighting": "true"}),
-        Row("student_from_teacher", "Student from the teacher's weights", "student_longer", start="teacher"),
+        Row(
+            "student_from_teacher",
+            "Student from the teacher's weights",
+            "student_longer",
+            paper_compared_with="student",
+            start="teacher",
+        ),
         _transfer(
             "from_teacher",
             "SAT+TAT from the teacher's weights",
@@ -238,7 +253,7 @@ def _beyond() -> Table:
     for name, title, flags in for_both:
         longer = f"student_longer_{name}"
         rows += [
-            Row(longer, f"Student, trained on with {title}", "student_longer", flags),
+            Row(longer, f"Student, trained on with {title}", "student_longer", flags, paper_compared_with="student"),
             _transfer(name, f"SAT+TAT with {title}", fixed(_EVEN) | flags, compared_with=longer),
         ]
     return Table("beyond", "SAT+TAT with one option each that the paper does not have", (), tuple(rows))

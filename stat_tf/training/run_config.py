@@ -14,8 +14,18 @@ STAGES = ("teacher", "student", "unsupervised", "stat")
 TRANSFER_STAGES = ("unsupervised", "stat")
 
 # Where a run happens and what it reports, as against what it computes: these may change between
-# a run and its resumption. `data_fingerprint` guards against other data at `data_dir`.
-_CIRCUMSTANCES = ("data_dir", "strategy", "log_steps", "recompute_grad", "checkpoint_steps", "max_to_keep")
+# a run and its resumption. `data_fingerprint` guards against other data at `data_dir`, and `_SOURCES` against other
+# weights at `teacher_run` and `init_run`.
+CIRCUMSTANCES = (
+    "data_dir",
+    "teacher_run",
+    "init_run",
+    "strategy",
+    "log_steps",
+    "recompute_grad",
+    "checkpoint_steps",
+    "max_to_keep",
+)
 # The flag of the run that each comes from.
 _SOURCES = {"teacher_source": "teacher_run", "init_source": "init_run"}
 
@@ -212,7 +222,7 @@ class RunConfig:
 
     def identity(self) -> str:
         """What all of a run's workers must have in common, as text: everything but circumstances."""
-        return json.dumps({name: value for name, value in _flat(self).items() if name not in _CIRCUMSTANCES})
+        return json.dumps({name: value for name, value in _flat(self).items() if name not in CIRCUMSTANCES})
 
     def check_same_run(self, other: "RunConfig", run_dir: str) -> None:
         """Checks that resuming `run_dir` under this configuration continues what was begun there.
@@ -222,7 +232,7 @@ class RunConfig:
         """
         mine, found = _flat(self), _flat(other)
         for name, value in mine.items():
-            if name not in (*_CIRCUMSTANCES, *_SOURCES) and value != found[name]:
+            if name not in (*CIRCUMSTANCES, *_SOURCES) and value != found[name]:
                 raise errors.UserError(
                     f"{run_dir} holds a run with {name}={_shown(found[name])}, but this command has "
                     f"{name}={_shown(value)}: use the same settings to resume it, or another --run_dir."

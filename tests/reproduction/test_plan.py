@@ -1,9 +1,11 @@
 """Which trainings rows need: shared ones once, and as many steps for each row as for what it is compared with."""
 
 import dataclasses
+import math
 
 import pytest
 
+from stat_tf import errors
 from stat_tf.data import info as info_lib
 from stat_tf.reproduction import plan, tables
 
@@ -135,10 +137,28 @@ def test_unsupervised_stage_takes_its_steps_from_stat(config, unlabeled):
     assert not {"weights", "overall_weights"} & set(dict(before.settings))
 
 
+@pytest.mark.parametrize("unlabeled", [40, 100, 390])
+@pytest.mark.parametrize("given", ["--rolling_period=10\n", ""])
+def test_stat_after_the_unsupervised_stage_has_all_turns_and_the_schedules_shape(config, unlabeled, given):
+    (config / "stat.flags").write_text(f"--batch_size=10\n--epochs=50\n--warmup_epochs=4\n{given}")
+    ours, table = planner(config, make_info(unlabeled=unlabeled)), tables.load("3")
+    whole, short = (ours.runs(table.row(name), 0)[0] for name in ("sat_tat_rc", "sat_tat_rc_ut"))
+
+    def turns(run):
+        return math.ceil(run.epochs / int(dict(run.settings)["rolling_period"]))
+
+    assert short.epochs == pytest.approx(25, abs=3) and turns(short) == turns(whole) == 5
+    for run in (short, short.start):
+        lengths = dict(run.settings)
+        assert float(lengths["warmup_epochs"]) == pytest.approx(4 * run.epochs / 50, rel=1e-4)
+        assert float(lengths["decay_epochs"]) == pytest.approx(20 * run.epochs / 50, rel=1e-4)
+
+
 def test_unsupervised_file_says_how_many_epochs(config):
     (config / "unsupervised.flags").write_text("--batch_size=10\n--epochs=3\n")
     run = planner(config, make_info(unlabeled=20)).runs(tables.load("3").row("sat_tat_rc_ut"), 0)[0]
     assert (run.start.epochs, run.epochs) == (3, 7)
+    assert dict(run.start.settings)["decay_epochs"] == "20"
     # More unlabelled clips than there are steps to share: an epoch of each remains.
     run = planner(config, make_info(unlabeled=1000)).runs(tables.load("3").row("sat_tat_rc_ut"), 0)[0]
     assert (run.start.epochs, run.epochs) == (3, 1)
@@ -148,6 +168,47 @@ def test_clips_of_both_splits_are_counted(config):
     ours = planner(config, make_info(unlabeled=40), train_flags=("--train_splits=unlabeled,train",))
     run = ours.runs(tables.load("3").row("sat"), 0)[0]
     assert run.clips_per_epoch == 140 and run.start.clips_per_epoch == 100
+
+
+def test_rows_take_the_same_steps_where_stat_reads_unlabelled_clips_too(config):
+    (config / "stat.flags").write_text("--batch_size=10\n--epochs=8\n--train_splits=train,unlabeled\n")
+    table, ours = tables.load("3"), planner(config, make_info(unlabeled=40))
+    runs = {name: ours.runs(table.row(name), 0)[0] for name in ("sat", "student_longer", "sat_tat_rc_ut")}
+    assert runs["sat"].epochs * 14 == 112
+    assert runs["student_longer"].clips_per_epoch == 100 and runs["student_longer"].epochs == 11
+    last = runs["sat_tat_rc_ut"]
+    assert (last.clips_per_epoch, last.start.clips_per_epoch) == (140, 40)
+    assert last.epochs * 14 + last.start.epochs * 4 == 112
+    # Where it has a file of its own, that one decides.
+    (config / "unsupervised.flags").write_text("--batch_size=10\n--epochs=2\n--train_splits=train,unlabeled\n")
+    last = ours.runs(table.row("sat_tat_rc_ut"), 0)[0]
+    assert last.start.clips_per_epoch == 140 and (last.start.epochs, last.epochs) == (2, 6)
+
+
+def test_what_a_run_reports_and_where_makes_it_no_other(config):
+    row = tables.load("3").row("sat")
+    plain = planner(config).runs(row, 0)[0]
+    told = planner(config, train_flags=("--log_steps=5", "--recompute_grad")).runs(row, 0)[0]
+    assert told == plain and told.name == plain.name and told.teacher.name == plain.teacher.name
+    assert dict(told.circumstances) == {"log_steps": "5", "recompute_grad": "true"}
+    deeper = planner(config, train_flags=("--deterministic=True",)).runs(row, 0)[0]
+    assert deeper != plain and deeper == planner(config, train_flags=("--deterministic",)).runs(row, 0)[0]
+
+
+def test_other_initial_weights_in_the_same_file_are_another_training(config, tmp_path):
+    weights = [tmp_path / "a.safetensors", tmp_path / "b.safetensors"]
+    names = []
+    for path, content in zip(weights, ("first", "second"), strict=True):
+        path.write_text(content)
+        names.append(planner(config, train_flags=(f"--init_from={path}",)).runs(tables.load("3").row("sat"), 0)[0])
+    (first, second) = names
+    assert first.teacher.data != second.teacher.data and first.start.data != second.start.data
+    assert first.data == second.data  # it starts from the student
+
+
+def test_missing_initial_weights_are_named(config):
+    with pytest.raises(errors.UserError, match="--init_from=nowhere.safetensors cannot be read .*convert_weights"):
+        planner(config, train_flags=("--init_from=nowhere.safetensors",)).runs(tables.load("3").row("student"), 0)
 
 
 def test_student_from_the_teacher_starts_there(config):
@@ -177,3 +238,20 @@ def test_what_the_dataset_lacks_is_said_with_the_flag_that_builds_it(config, tab
     assert message in ours.missing(row)
     whole = make_info(unlabeled=3, lr_sizes=((24, 32),), flow=info_lib.FlowInfo("dis", 20.0))
     assert dataclasses.replace(ours, info=whole, unlabeled=whole).missing(row) == ""
+
+
+@pytest.mark.parametrize(
+    ("unlabeled", "message"),
+    [
+        ({"unlabeled": 3}, "CLIPS has no optical flow: build it with --streams=rgb,flow."),
+        (
+            {"unlabeled": 3, "lr_sizes": ((6, 8),), "flow": info_lib.FlowInfo("dis", 20.0)},
+            "CLIPS has no LR frames of 12x16: build it with --lr_size=12x16 too.",
+        ),
+    ],
+)
+def test_what_the_unlabelled_dataset_lacks_is_said_too(config, unlabeled, message):
+    info = make_info(flow=info_lib.FlowInfo("dis", 20.0))
+    ours = dataclasses.replace(planner(config, info, make_info(**unlabeled)), unlabeled_dir="CLIPS")
+    assert ours.missing(tables.load("4").row("sat_tat_rc_ut_both")) == message
+    assert ours.missing(tables.load("4").row("sat_tat_rc_both")) == ""

@@ -106,13 +106,29 @@ def test_it_is_watched_to_the_end(here):
     assert len(seen) >= 2 and seen == sorted(seen) and seen[-1] >= 1.2
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_signal_is_passed_on_and_the_command_waited_for(here, number):
+@pytest.mark.parametrize(
+    ("number", "passed_on"),
+    [(signal.SIGTERM, signal.SIGTERM), (signal.SIGINT, signal.SIGINT), (signal.SIGHUP, signal.SIGTERM)],
+)
+def test_signal_is_passed_on_and_the_command_waited_for(here, number, passed_on):
     outer, inner = outer_and_inner(here)
     outer.send_signal(number)
     assert outer.wait(timeout=30) == 128 + number
     assert not alive(inner)
-    assert (here / "out" / "log").read_text().endswith(f"ended {int(number)}\n")
+    assert (here / "out" / "log").read_text().endswith(f"ended {int(passed_on)}\n")
+
+
+def test_ignored_signal_stays_ignored(here, monkeypatch):
+    work(here, "import time; time.sleep(0.5)")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with processes.locked("out") as lock, processes.Commands(lock) as commands:
+            os.kill(os.getpid(), signal.SIGHUP)
+            commands.run(["work"], "out/log", lambda seconds: os.kill(os.getpid(), signal.SIGHUP))
+            commands.check()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_command_left_alone_holds_the_lock(here):

@@ -71,6 +71,11 @@ def test_what_is_the_commands_own_is_left_to_it(tmp_path):
     assert settings.read(str(tmp_path), "unsupervised", "rgb", []) == {"eval_split": ""}
 
 
+def test_true_and_false_are_the_same_in_any_spelling():
+    said = ["--a=TRUE", "--b=False", "--nob", "--c", "--d=Truth"]
+    assert settings.parse(said, "x") == {"a": "true", "b": "false", "c": "true", "d": "Truth"}
+
+
 def test_weights_of_an_unsupervised_file_are_its_own(tmp_path):
     (tmp_path / "unsupervised.flags").write_text("--stage=unsupervised\n--overall_weights=0,1,0\n--epochs=2\n")
     assert settings.read(str(tmp_path), "unsupervised", "rgb", [])["overall_weights"] == "0,1,0"

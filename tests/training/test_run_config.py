@@ -66,6 +66,14 @@ def test_moved_data_and_other_devices_resume(config):
     dataclasses.replace(moved, checkpoint_steps=0, max_to_keep=9).check_same_run(config, "RUN")
 
 
+def test_runs_that_it_builds_on_may_have_moved(config):
+    sources = {"teacher_source": Source(3, "abc"), "init_source": Source(2, "def")}
+    begun = dataclasses.replace(config, teacher_run="out/teacher", init_run="out/student", **sources)
+    moved = dataclasses.replace(begun, teacher_run="/moved/teacher", init_run="out//student")
+    moved.check_same_run(begun, "RUN")
+    assert moved.identity() == begun.identity()
+
+
 @pytest.mark.parametrize("flag", ["init_run", "teacher_run"])
 @pytest.mark.parametrize("found", [Source(3, "other"), Source(2, "abcdefghijk"), None])
 def test_other_weights_in_the_run_begun_with_are_named(config, flag, found):
