@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
-from typing import BinaryIO
 
 import apache_beam as beam
 import cv2
@@ -181,14 +180,16 @@ class ClipToRecord(beam.DoFn):
         }
         self._estimate = flow.FlowEstimator(s.flow.method) if s.flow else None
 
-        self._parts = part_reader.PartReader(
-            num_segments=s.num_segments,
-            num_snippets=s.num_snippets,
-            num_frames=s.num_frames,
-            frame_stride=s.frame_stride,
-            size=s.hr_size,
-            with_motion=s.flow is not None,
-        )
+        # What is read of a clip, be it a video or a part of one.
+        self._wanted = {
+            "num_segments": s.num_segments,
+            "num_snippets": s.num_snippets,
+            "num_frames": s.num_frames,
+            "frame_stride": s.frame_stride,
+            "size": s.hr_size,
+            "with_motion": s.flow is not None,
+        }
+        self._parts = part_reader.PartReader(**self._wanted)
 
     def process(self, task: ClipTask) -> Iterator:
         return self._convert_parts(task) if task.run else self._convert_whole(task)
@@ -199,7 +200,7 @@ class ClipToRecord(beam.DoFn):
         try:
             with self._open(clip) as file:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
-                source = self._read_whole(clip.path, file)
+                source = video.read_clip(clip.path, **self._wanted, file=file)
         except (video.VideoError, OSError) as error:
             yield self._reject(clip, open_error(error))
         else:
@@ -241,19 +242,6 @@ class ClipToRecord(beam.DoFn):
         self._num_records.inc()
         progress.report(self._progress, done=1)
         return task.shard, StagedRecord(clip_id, staged)
-
-    def _read_whole(self, path: str, file: BinaryIO) -> video.VideoClip:
-        s = self._settings
-        return video.read_clip(
-            path,
-            num_segments=s.num_segments,
-            num_snippets=s.num_snippets,
-            num_frames=s.num_frames,
-            frame_stride=s.frame_stride,
-            size=s.hr_size,
-            with_motion=s.flow is not None,
-            file=file,
-        )
 
     def _serialize(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> bytes:
         s, clip = self._settings, task.clip

@@ -65,11 +65,11 @@ class Index:
     time_base: Fraction
     nominal_rate: float
 
-    @property
-    def frame_rate(self) -> float:
-        """Average frames a second, from the times where they tell."""
-        duration = (self.times[-1] - self.times[0]) * self.time_base
-        return float((len(self.times) - 1) / duration) if duration > 0 else self.nominal_rate
+
+def average_rate(times: Sequence[int], time_base: Fraction, nominal_rate: float) -> float:
+    """Frames a second from the frames' times, or the container's word where they do not tell."""
+    duration = (times[-1] - times[0]) * time_base
+    return float((len(times) - 1) / duration) if duration > 0 else nominal_rate
 
 
 def reason(error: Exception) -> str:

@@ -157,12 +157,11 @@ class _Source:
 
     def _clip(self, plan: _Plan, found: dict[int, np.ndarray]) -> VideoClip:
         times = [self.times[position] for position in plan.shown]
-        duration = (times[-1] - times[0]) * self.run.time_base
         positions = [plan.shown[i] for i in plan.chosen]
         return VideoClip(
             frames=np.stack([found[position] for position in positions]),
             timestamps=[round(self.times[position] * self.run.time_base * 1_000_000) for position in positions],
-            frame_rate=float((len(times) - 1) / duration) if duration > 0 else self.run.nominal_rate,
+            frame_rate=decoding.average_rate(times, self.run.time_base, self.run.nominal_rate),
             indices=plan.chosen,
             count=len(times),
             others={i: found[plan.shown[i]] for i in plan.others},

@@ -101,7 +101,7 @@ def read_clip(
     return VideoClip(
         frames=np.stack([found[i] for i in chosen]),
         timestamps=[round(index.times[i] * index.time_base * 1_000_000) for i in chosen],
-        frame_rate=index.frame_rate,
+        frame_rate=decoding.average_rate(index.times, index.time_base, index.nominal_rate),
         indices=chosen,
         count=len(index.times),
         others={i: found[i] for i in others},

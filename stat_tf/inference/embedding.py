@@ -12,7 +12,7 @@ from sklearn import manifold, metrics, neighbors
 
 from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
-from stat_tf.inference import fit, report
+from stat_tf.inference import evaluation, fit, report
 from stat_tf.training import checkpoints
 
 NEIGHBOURS = 10
@@ -46,16 +46,7 @@ def embed_run(run_dir: str, data_dir: str, split: str, batch_size: int = 32) -> 
         outputs = recognizer.activations(clips, training=False)
         return tf.einsum("bk,bkc->bc", outputs.temporal_attention, outputs.features)
 
-    batches = dataset.evaluation_dataset(
-        data_dir,
-        info,
-        split,
-        batch_size=batch_size,
-        crop_size=config.crop_size,
-        lr_size=config.lr_size,
-        stream=config.stream,
-        views=(config.view,),
-    )
+    batches = evaluation.run_batches(config, data_dir, info, split, batch_size)
     with dataset.explain_read_errors(data_dir, info):
         pairs = [(represent(batch[config.view]).numpy(), batch["label"].numpy()) for batch in batches]
     vectors, labels = (np.concatenate(column) for column in zip(*pairs, strict=True))

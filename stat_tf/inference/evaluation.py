@@ -106,6 +106,28 @@ def evaluate_run(
     return source | measured, predictions
 
 
+def run_batches(
+    config: run_config.RunConfig,
+    data_dir: str,
+    info: info_lib.DatasetInfo,
+    split: str,
+    batch_size: int,
+    snippet: int | None = None,
+) -> tf.data.Dataset:
+    """A split's batches in the view that a run's network reads; the arguments are `dataset.evaluation_dataset`'s."""
+    return dataset.evaluation_dataset(
+        data_dir,
+        info,
+        split,
+        batch_size=batch_size,
+        crop_size=config.crop_size,
+        lr_size=config.lr_size,
+        stream=config.stream,
+        snippet=snippet,
+        views=(config.view,),
+    )
+
+
 def spread_snippets(num_snippets: int, stored: int) -> list[int]:
     """Which of a segment's stored snippets to look at, evenly spread.
 
@@ -170,20 +192,7 @@ def _predict_run(
     batch_size: int,
 ) -> Predictions:
     recognizer, config = checkpoints.load_recognizer(run_dir, checkpoint)
-    batches = [
-        dataset.evaluation_dataset(
-            data_dir,
-            info,
-            split,
-            batch_size=batch_size,
-            crop_size=config.crop_size,
-            lr_size=config.lr_size,
-            stream=config.stream,
-            snippet=snippet,
-            views=(config.view,),
-        )
-        for snippet in snippets
-    ]
+    batches = [run_batches(config, data_dir, info, split, batch_size, snippet) for snippet in snippets]
     with dataset.explain_read_errors(data_dir, info):
         return predict_split(
             recognizer,

@@ -137,35 +137,22 @@ def _fields(table: Table, summary: Summary, names: Sequence[str]) -> dict[str, o
 
 def _cells(table: Table, summary: Summary, names: Sequence[str], seeds: int) -> list[str]:
     row = summary.row
-    paper = [_paper_cell(table, row, number) for number in range(len(table.paper_columns))]
-    compared_with = table.row(row.compared_with).title if row.compared_with else ""
-    if not summary.seeds:
-        status = "left out, see below" if summary.left_out else NOT_RUN
-        return [
-            row.title,
-            status,
-            "",
-            *("" for _ in names),
-            f"0 of {seeds}",
-            *[""] * 4,
-            compared_with,
-            *[""] * 3,
-            *paper,
-        ]
+    status = "left out, see below" if summary.left_out else NOT_RUN
     return [
         row.title,
-        _plus_minus(_percent_pair(summary.prec1), 1),
+        _plus_minus(_percent_pair(summary.prec1), 1) if summary.seeds else status,
         _plus_minus(_percent_pair(summary.prec5), 1),
         *(_plus_minus(summary.scores.get(name), 3) for name in names),
         str(seeds) if len(summary.seeds) == seeds else f"{len(summary.seeds)} of {seeds}",
-        *("" if gap is None else f"{100 * gap:.0f}" for gap in (summary.gap_closed, summary.paper_gap_closed)),
-        "" if summary.points is None else f"{summary.points:+.1f}",
-        "" if summary.p_value is None else "<0.001" if summary.p_value < 0.001 else f"{summary.p_value:.3f}",
-        compared_with,
-        f"{summary.clips:,.0f}",
-        f"{summary.steps:,.0f}" + ("*" if summary.uneven else ""),
-        f"{summary.hours:.2f}",
-        *paper,
+        _text(_times_100(summary.gap_closed), ".0f"),
+        _text(_times_100(summary.paper_gap_closed), ".0f"),
+        _text(summary.points, "+.1f"),
+        "<0.001" if summary.p_value is not None and summary.p_value < 0.001 else _text(summary.p_value, ".3f"),
+        table.row(row.compared_with).title if row.compared_with else "",
+        _text(summary.clips, ",.0f"),
+        _text(summary.steps, ",.0f") + ("*" if summary.uneven else ""),
+        _text(summary.hours, ".2f"),
+        *(_paper_cell(table, row, number) for number in range(len(table.paper_columns))),
     ]
 
 
@@ -249,6 +236,10 @@ def _percent_pair(pair: tuple[float, float | None] | None) -> tuple[float, float
 
 def _times_100(value: float | None) -> float | None:
     return None if value is None else 100 * value
+
+
+def _text(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 def _plus_minus(pair: tuple[float, float | None] | None, digits: int) -> str:

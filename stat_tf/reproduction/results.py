@@ -138,7 +138,7 @@ def _summary(row: Row, measured: Mapping[str, Mapping[int, Measured]], left_out:
     common = [seed for seed in seeds if seed in baseline]
     if not common:
         return summary
-    points, p_value = statistics.paired_test(
+    points, p_value = comparison.paired_test(
         [baseline[seed].correct for seed in common], [mine[seed].correct for seed in common]
     )
     steps, theirs = (sum(each[seed].steps for seed in common) for each in (mine, baseline))

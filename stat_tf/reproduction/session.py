@@ -63,12 +63,12 @@ class Session:
         trainings = in_order(run for runs in self.wanted.values() for run in runs)
         for run in trainings:
             runner.check_sources(run, self.places)
-        todo = [run for run in trainings if not self._done(run)]
+        todo = [run for run in trainings if not self.places.is_trained(run)]
         number = {run: position for position, run in enumerate(todo, 1)}
         self.write()
         for (_, name), runs in self.wanted.items():
             for run in in_order(runs):
-                if self._done(run):
+                if self.places.is_trained(run):
                     # What it was made from may have been trained anew just now.
                     runner.check_sources(run, self.places)
                 else:
@@ -113,19 +113,16 @@ class Session:
         """What would be run, a line a training, with its command."""
         lines, trainings = [], in_order(run for runs in self.wanted.values() for run in runs)
         for run in trainings:
-            state = "done" if self._done(run) else "to do"
+            state = "done" if self.places.is_trained(run) else "to do"
             lines.append(f"{state:5}  {_described(run)}\n       {processes.shown(self.places.training(run))}")
         lines += [f"{name}: left out. {reason}" for name, reason in self.left_out.items() if name in self.chosen]
-        todo = [run for run in trainings if not self._done(run)]
+        todo = [run for run in trainings if not self.places.is_trained(run)]
         lines.append(
             f"{len(trainings)} trainings for {len(self.chosen - self.left_out.keys())} rows and {self.seeds} seeds; "
             f"{len(todo)} to do, {sum(run.epochs for run in todo)} epochs, "
             f"{sum(run.epochs * run.clips_per_epoch for run in todo):,} clips."
         )
         return "\n".join(lines)
-
-    def _done(self, run: Run) -> bool:
-        return self.places.is_trained(run)
 
     def _measured_text(self, runs: tuple[Run, ...]) -> str:
         measured = results.measure(runs, self.places)

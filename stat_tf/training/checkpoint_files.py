@@ -151,3 +151,11 @@ def explain_write_errors(path: str) -> Iterator[None]:
 
 def _digest(fields: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def other_architecture(directory: str, error: Exception) -> errors.UserError:
+    """What to say of a checkpoint that is whole, but of other variables."""
+    return errors.UserError(
+        f"The checkpoint {directory} is of another architecture than asked for ({errors.brief(error)}): "
+        "use the settings it was trained with, or another run directory."
+    )

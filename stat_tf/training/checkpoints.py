@@ -110,27 +110,23 @@ class RunCheckpoints:
             epochs_done, step = position
             directory = self._steps.path(position) if step else _epoch_dir(self._run_dir, "last", epochs_done)
             try:
-                progress = checkpoint_files.read_progress(directory)
-                if step:
-                    arrays = self._steps.read(position)
-                else:
-                    for part in self._parts:
-                        _check_readable(directory, part)
+                progress = self._steps.restore(position) if step else self._restore_epoch(directory)
             except DAMAGE as error:
                 checkpoint_files.set_aside(directory, error)
                 continue
-            if step:
-                try:
-                    self._steps.put_back(arrays)
-                except ValueError as error:
-                    raise _other_architecture(directory, error) from error
-            else:
-                for part, trackable in self._parts.items():
-                    _read(trackable, directory, part)
             self._write_history(progress)
             self._mend_best(progress)
             return progress
         return Progress()
+
+    def _restore_epoch(self, directory: str) -> Progress:
+        """Loads one of `last`; damage raises an error of `DAMAGE` before any variable is changed."""
+        progress = checkpoint_files.read_progress(directory)
+        for part in self._parts:
+            _check_readable(directory, part)
+        for part, trackable in self._parts.items():
+            _read(trackable, directory, part)
+        return progress
 
     def _mend_best(self, progress: Progress) -> None:
         """Writes the best checkpoint again where it is damaged or lost, and is that of the epoch restored.
@@ -283,11 +279,4 @@ def _read(trackable: tf.Module, directory: str, part: str) -> None:
     try:
         tf.train.Checkpoint(**{part: trackable}).read(os.path.join(directory, part)).assert_consumed()
     except (ValueError, AssertionError) as error:
-        raise _other_architecture(directory, error) from error
-
-
-def _other_architecture(directory: str, error: Exception) -> errors.UserError:
-    return errors.UserError(
-        f"The checkpoint {directory} is of another architecture than asked for ({errors.brief(error)}): "
-        "use the settings it was trained with, or another run directory."
-    )
+        raise checkpoint_files.other_architecture(directory, error) from error

@@ -83,17 +83,20 @@ class StepCheckpoints:
         epochs_done, step = position
         return os.path.join(self._directory, f"epoch-{epochs_done + 1:04d}-step-{step:06d}")
 
-    def read(self, position: tuple[int, int]) -> dict[str, np.ndarray]:
-        """Reads and checks one's variables; damage raises an error of `checkpoint_files.DAMAGE`."""
-        return snapshot.read(os.path.join(self.path(position), _NAME))
-
-    def put_back(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Assigns what `read` read.
+    def restore(self, position: tuple[int, int]) -> Progress:
+        """Loads one; damage raises an error of `checkpoint_files.DAMAGE` before any variable is changed.
 
         Raises:
-          ValueError: It is of other variables; none was changed.
+          UserError: It is of another architecture; no variable was changed.
         """
-        snapshot.put_back(self._parts, self._strategy, arrays)
+        directory = self.path(position)
+        progress = checkpoint_files.read_progress(directory)
+        arrays = snapshot.read(os.path.join(directory, _NAME))
+        try:
+            snapshot.put_back(self._parts, self._strategy, arrays)
+        except ValueError as error:
+            raise checkpoint_files.other_architecture(directory, error) from error
+        return progress
 
     def prune(self, epochs_done: int) -> None:
         """Deletes those of finished epochs."""
