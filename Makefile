@@ -48,7 +48,7 @@ format: $(VENV)/installed
 lock:
 	$(PYTHON) -m venv .lock
 	.lock/bin/pip install --quiet 'uv>=0.5'
-	.lock/bin/uv pip compile setup.py --extra=dev --extra=remote --python-version=3.11 --generate-hashes \
+	.lock/bin/uv pip compile setup.py --extra=dev --extra=remote --extra=dask --python-version=3.11 --generate-hashes \
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file=.lock/requirements.txt
 	(echo '# Every dependency, pinned with hashes, for Python 3.11. Made from setup.py by `make lock`.'; \
 	  cat .lock/requirements.txt) > requirements.lock
