@@ -42,9 +42,18 @@ setuptools.setup(
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.16"],
         "gcp": ["apache-beam[gcp]>=2.60"],
         # TensorFlow's s3://, az:// and hdfs:// paths.
-        "remote": ["apache-beam[aws]>=2.60", "tensorflow-io==0.36.0"],
+        "remote": ["apache-beam[aws]>=2.60", "boto3>=1.28", "botocore>=1.31", "tensorflow-io==0.36.0"],
         "dask": ["dask>=2024.8", "distributed>=2024.8"],
-        "dev": ["flask-cors>=4", "flask>=3", "moto[s3]>=5", "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "ruff>=0.6", "scipy>=1.11"],
+        "dev": [
+            "flask-cors>=4",
+            "flask>=3",
+            "moto[s3]>=5",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+            "scipy>=1.11",
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

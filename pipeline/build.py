@@ -7,7 +7,6 @@ import operator
 import os
 import shlex
 
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline import clips_to_records, job, shards, staging
@@ -44,8 +43,7 @@ class BuildConfig:
 
 
 def _write_rejected(summary: Summary, path: str) -> None:
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        file.write("".join(json.dumps(clip, sort_keys=True) + "\n" for clip in summary.rejected).encode())
+    files.write(path, "".join(json.dumps(clip, sort_keys=True) + "\n" for clip in summary.rejected).encode())
 
 
 def _judge_duplicates(duplicates: list[dict[str, list[str]]], fail: bool) -> list[str]:
@@ -188,8 +186,7 @@ def build(listing: Listing, config: BuildConfig, execution: Execution) -> info.D
         description = _describe(listing, summary, config, warnings)
         finished = FileSystems.join(place, "dataset")
         _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
-        with FileSystems.create(FileSystems.join(finished, info.FILE_NAME)) as file:
-            file.write(description.to_json().encode())
+        files.write(FileSystems.join(finished, info.FILE_NAME), description.to_json().encode())
         staging.publish(place, config.output)
     staging.delete_file(_failed_list(config.output))
     return description

@@ -113,8 +113,10 @@ def main() -> None:
     flow = _flow()
     logging.disable(logging.WARNING)  # Beam's notices about what is not installed
     from pipeline import beam_options, sources
+    from pipeline.sources import files
 
     beam_options.check(_beam_arguments, FLAGS)
+    files.connect(_beam_arguments, FLAGS.videos, FLAGS.annotations, FLAGS.unlabeled_videos, FLAGS.output)
     listing = sources.read_all(
         *(FLAGS.layout, FLAGS.videos, FLAGS.annotations, FLAGS.split),
         unlabeled_videos=FLAGS.unlabeled_videos,

@@ -1,8 +1,11 @@
 """Records to TFRecord shards whose bytes depend on the records alone."""
 
 import collections
+import contextlib
 import hashlib
 import math
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterable
 
@@ -12,10 +15,13 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.clips_to_records import RecordSettings, StagedRecord
+from pipeline.sources import files as source_files
 from pipeline.sources.clip import Clip
+from stat_tf import files
 from stat_tf.data import info
 
 _SHARD_BYTES = 150e6  # large enough to stream well, small enough to spread
+_CHUNK_BYTES = 2**22
 _FEWEST_SHARDS = 4  # for a few readers to share
 # Of a typical frame at JPEG quality 95, and of PNG on noise.
 _HR_BYTES_PER_PIXEL = 0.5
@@ -79,6 +85,17 @@ def assign_shards(clips: Iterable[Clip], settings: RecordSettings, num_shards: i
     return shards
 
 
+def _write(path: str, records: Iterable[StagedRecord]) -> int:
+    """Writes records to a local file in order of the ids' hashes; returns their number."""
+    num_clips = 0
+    with tf.io.TFRecordWriter(path) as writer:
+        for staged in sorted(records, key=lambda staged: _order(staged.clip_id)):
+            with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                writer.write(file.read())
+            num_clips += 1
+    return num_clips
+
+
 class WriteShard(beam.DoFn):
     """Writes (shard, [`StagedRecord`, ...]) in order of the ids' hashes; yields the shard's `info.Shard`."""
 
@@ -96,14 +113,19 @@ class WriteShard(beam.DoFn):
         name, records = element
         # A runner may run this twice at once.
         unfinished = FileSystems.join(self._staging, f"{name}-{uuid.uuid4().hex}")
-        num_clips = 0
-        with tf.io.TFRecordWriter(unfinished) as writer:
-            for staged in sorted(records, key=lambda staged: _order(staged.clip_id)):
-                with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-                    writer.write(file.read())
-                num_clips += 1
-        with FileSystems.open(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with contextlib.ExitStack() as stack:
+            local = unfinished
+            if files.is_remote(unfinished):  # TensorFlow may know nothing of the store that Beam writes to
+                local = stack.enter_context(tempfile.NamedTemporaryFile()).name
+            num_clips = _write(local, records)
+            file = stack.enter_context(open(local, "rb"))
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             num_bytes = file.tell()
+            if local != unfinished and not num_bytes:
+                source_files.write(unfinished, b"")
+            elif local != unfinished:
+                file.seek(0)
+                with FileSystems.create(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as copy:
+                    shutil.copyfileobj(file, copy, _CHUNK_BYTES)
         FileSystems.rename([unfinished], [FileSystems.join(self._destination, name)])
         yield info.Shard(name, num_clips, num_bytes, digest)

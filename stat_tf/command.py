@@ -3,6 +3,8 @@
 Nothing here imports TensorFlow or Beam, so that `--help` answers at once.
 """
 
+import atexit
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +12,25 @@ from collections.abc import Callable
 from absl import app, logging
 
 from stat_tf import errors
+
+_exit_code = 0
+
+
+def end_past_destructors() -> None:
+    """Makes this process end, if it has loaded tensorflow-io by then, without the destructors of C++ libraries.
+
+    Those of tensorflow-io's S3 client abort the process. Call it before anything else that has to be done at the end:
+    Python does that last which was asked for first, after threads have ended.
+    """
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    if "tensorflow_io" in sys.modules:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # a reader that has gone; nobody is left to be told
+                stream.flush()
+        os._exit(_exit_code)
 
 
 def run(main: Callable[[], int | None], flags_parser: Callable | None = None) -> None:
@@ -44,8 +65,9 @@ def run(main: Callable[[], int | None], flags_parser: Callable | None = None) ->
             print("Interrupted.", file=sys.stderr)
             return 130
 
+    end_past_destructors()
     try:
-        app.run(guarded, flags_parser=flags_parser) if flags_parser else app.run(guarded)
+        _run_app(guarded, flags_parser)
     except UnicodeDecodeError:
         print("error: A file given by --flagfile is not text: it holds one flag a line.", file=sys.stderr)
         sys.exit(1)
@@ -54,3 +76,16 @@ def run(main: Callable[[], int | None], flags_parser: Callable | None = None) ->
         # when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _run_app(main: Callable[[list[str]], int], flags_parser: Callable | None) -> None:
+    """As `absl.app.run`; notes the exit code."""
+    global _exit_code
+    try:
+        app.run(main, flags_parser=flags_parser) if flags_parser else app.run(main)
+    except SystemExit as end:
+        _exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    except BaseException:
+        _exit_code = 1
+        raise

@@ -2,13 +2,14 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from stat_tf import errors
+from stat_tf import errors, files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Evaluation:
 
 def exists(directory: str) -> bool:
     """Whether a directory holds an evaluation, whose metrics are written last."""
-    return os.path.exists(os.path.join(directory, "metrics.json"))
+    return files.exists(os.path.join(directory, "metrics.json"))
 
 
 def load(directory: str) -> Evaluation:
@@ -36,10 +37,9 @@ def load(directory: str) -> Evaluation:
       UserError: The directory holds none.
     """
     try:
-        with open(os.path.join(directory, "metrics.json"), encoding="utf-8") as file:
-            metrics = json.load(file)
-        with open(os.path.join(directory, "predictions.csv"), encoding="utf-8", newline="") as file:
-            correct = {row["clip_id"]: row["label"] == row["top_1"] for row in csv.DictReader(file)}
+        metrics = json.loads(files.read_text(os.path.join(directory, "metrics.json")))
+        predictions = io.StringIO(files.read_text(os.path.join(directory, "predictions.csv")), newline="")
+        correct = {row["clip_id"]: row["label"] == row["top_1"] for row in csv.DictReader(predictions)}
     except (OSError, ValueError, KeyError) as error:
         raise errors.UserError(f"{directory} holds no evaluation ({error}): run python -m stat_tf.evaluate.") from error
     return Evaluation(metrics, correct)

@@ -1,5 +1,6 @@
 """The exceptions that commands end with in a sentence and no traceback, and how to word others."""
 
+import re
 import signal
 
 
@@ -26,5 +27,6 @@ class StoppedBySignal(Exception):
 
 def brief(error: Exception) -> str:
     """Another library's error in a phrase, to stand in a sentence: its first line, or else its kind."""
-    lines = str(error).strip().splitlines()
+    # What TensorFlow says of where in a graph it happened is no help.
+    lines = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", str(error)).strip(" :\n").splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__

@@ -1,11 +1,216 @@
-"""Files that appear whole or not at all."""
+"""Files, local or in a remote store (`gs://`, `s3://`, `hdfs://`), that appear whole or not at all.
 
+Local paths go through Python's own functions, others through TensorFlow's file systems. What is not there is a
+`FileNotFoundError` in either case; whatever else goes wrong with a remote store is a `UserError` (see `stores`).
+"""
+
+import contextlib
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from stat_tf import stores
+
+_CHUNK_BYTES = 2**22
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path has a scheme, as gs://bucket/name."""
+    return bool(stores.scheme(path))
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file or directory."""
+    return _is_directory(path) is not None if is_remote(path) else os.path.exists(path)
+
+
+def is_dir(path: str) -> bool:
+    """Whether there is such a directory; in an object store, whether names below it are taken."""
+    return bool(_is_directory(path)) if is_remote(path) else os.path.isdir(path)
+
+
+def size(path: str) -> int | None:
+    """Bytes of a file; None where there is none."""
+    try:
+        if not is_remote(path):
+            return os.path.getsize(path)
+        with _file_system(path) as gfile:
+            return gfile.stat(path).length
+    except FileNotFoundError:
+        return None
+
+
+def list_dir(path: str) -> list[str]:
+    """The names in a directory, in no order.
+
+    Raises:
+      OSError: There is no such directory.
+    """
+    if not is_remote(path):
+        return os.listdir(path)
+    with _file_system(path) as gfile:
+        # Some mark directories by a slash; an object store may hold one with an empty name for the directory itself.
+        return [name for name in (name.rstrip("/") for name in gfile.listdir(path)) if name]
+
+
+def make_dirs(path: str) -> None:
+    """Makes a directory and those above it, where they are missing; in an object store there is nothing to make.
+
+    Raises:
+      OSError: It cannot be made.
+    """
+    if not is_remote(path):
+        os.makedirs(path, exist_ok=True)
+        return
+    with _file_system(path) as gfile:
+        gfile.makedirs(path)
+
+
+def remove_tree(path: str) -> None:
+    """Deletes a directory with all in it, if there is one; of a local one, what can be deleted."""
+    if not is_remote(path):
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with contextlib.suppress(FileNotFoundError), _file_system(path) as gfile:
+        gfile.rmtree(path)
+
+
+def remove(path: str) -> None:
+    """Deletes a file.
+
+    Raises:
+      OSError: It cannot be deleted.
+    """
+    if not is_remote(path):
+        os.remove(path)
+        return
+    with _file_system(path) as gfile:
+        gfile.remove(path)
+
+
+def rename(source: str, target: str) -> None:
+    """Renames a file, or a directory; in an object store that is a copy and a deletion of each object, one by one.
+
+    Raises:
+      OSError: It cannot be done.
+    """
+    if not is_remote(source):
+        os.rename(source, target)
+        return
+    with _file_system(source) as gfile:
+        gfile.rename(source, target)
+
+
+def read_bytes(path: str) -> bytes:
+    """Reads a file.
+
+    Raises:
+      OSError: It is missing or cannot be read.
+    """
+    if not is_remote(path):
+        with open(path, "rb") as file:
+            return file.read()
+    with _file_system(path) as gfile, gfile.GFile(path, "rb") as file:
+        return file.read()
+
+
+def read_text(path: str) -> str:
+    """Reads a UTF-8 file.
+
+    Raises:
+      OSError: It is missing or cannot be read.
+      UnicodeDecodeError: It is not UTF-8.
+    """
+    return read_bytes(path).decode()
 
 
 def write_text(path: str, text: str) -> None:
-    """Writes a UTF-8 file aside in the same directory and renames it."""
+    """Writes a UTF-8 file, whole or not at all.
+
+    Raises:
+      OSError: It cannot be written.
+    """
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: str, data: bytes) -> None:
+    """Writes a file, whole or not at all: aside in the same directory, then renamed.
+
+    In an object store there is no need for that: an object is there when all of it has arrived.
+
+    Raises:
+      OSError: It cannot be written.
+    """
     aside = f"{path}.tmp"
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-    os.replace(aside, path)
+    if not is_remote(path):
+        try:
+            with open(aside, "wb") as file:
+                file.write(data)
+            os.replace(aside, path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.remove(aside)
+            raise
+        return
+    with _file_system(path) as gfile:
+        written = aside if stores.has_directories(path) else path
+        with gfile.GFile(written, "wb") as file:
+            file.write(data)
+        if written != path:
+            gfile.rename(written, path, overwrite=True)
+
+
+@contextlib.contextmanager
+def local_copy(path: str) -> Iterator[str]:
+    """For readers that need a file of this machine: a local file as it is, another as a temporary copy.
+
+    Yields:
+      The path to read.
+
+    Raises:
+      OSError: A remote file is missing, or there is no room for it.
+    """
+    if not is_remote(path):
+        yield path
+        return
+    with tempfile.NamedTemporaryFile(suffix=os.path.splitext(path)[1]) as copy:
+        with _file_system(path) as gfile, gfile.GFile(path, "rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                copy.write(chunk)
+        copy.flush()
+        yield copy.name
+
+
+def upload_tree(source: str, target: str, last: str) -> None:
+    """Copies a local directory to a remote one; the file named `last`, by which readers know it, when all is there.
+
+    Raises:
+      OSError: It cannot be written.
+    """
+    names = [
+        os.path.relpath(os.path.join(folder, name), source) for folder, _, found in os.walk(source) for name in found
+    ]
+    with _file_system(target) as gfile:
+        for name in sorted(names, key=lambda name: (name == last, name)):
+            gfile.makedirs(os.path.dirname(os.path.join(target, name)))
+            gfile.copy(os.path.join(source, name), os.path.join(target, name), overwrite=True)
+
+
+def _is_directory(path: str) -> bool | None:
+    """Whether a remote path is a directory; None where there is nothing."""
+    try:
+        with _file_system(path) as gfile:
+            return gfile.stat(path).is_directory
+    except FileNotFoundError:
+        return None
+
+
+@contextlib.contextmanager
+def _file_system(path: str) -> Iterator:
+    """TensorFlow's file system functions, ready for a remote path; their errors are explained."""
+    stores.connect(path)
+    import tensorflow as tf
+
+    with stores.explained(path):
+        yield tf.io.gfile

@@ -4,15 +4,34 @@ import os
 
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
 
-from stat_tf import errors
+from stat_tf import errors, stores
+from stat_tf.files import is_remote
 
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
 
 
-def is_remote(path: str) -> bool:
-    """Whether a path has a scheme, as gs://bucket/name."""
-    return "://" in path
+def connect(beam_arguments: list[str], *paths: str | None) -> None:
+    """Makes Beam's file systems ready before its pipeline does, and finds out whether remote paths are of use.
+
+    Args:
+      beam_arguments: Beam's options. Where they say how to reach S3, a path there is not tried out.
+      *paths: What the job reads and writes; None for what is not given.
+
+    Raises:
+      UserError: Beam has no file system for a path, or S3 refuses or does not answer.
+    """
+    FileSystems.set_options(PipelineOptions(beam_arguments))
+    for path in filter(is_remote, filter(None, paths)):
+        try:
+            FileSystems.get_filesystem(path)
+        except ValueError as error:
+            raise errors.UserError(
+                f"Beam has no file system for {path}: check the path; docs/storage.md says what to install."
+            ) from error
+        if not any(argument.startswith("--s3_") for argument in beam_arguments):
+            stores.check(path)
 
 
 def read_text(path: str, flag: str) -> str:
@@ -32,6 +51,19 @@ def read_text(path: str, flag: str) -> str:
         raise errors.UserError(f"{path} is not a text file in UTF-8.") from error
     except OSError as error:
         raise errors.UserError(f"{path} cannot be read: check --{flag}.") from error
+
+
+def write(path: str, data: bytes) -> None:
+    """Writes a file. Beam cannot make an empty object in S3: its uploads have one part at least.
+
+    Raises:
+      OSError: It cannot be written; from some stores come errors of their own.
+    """
+    if not data and path.startswith("s3://"):
+        stores.put_empty(path)
+        return
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.write(data)
 
 
 def read_lines(path: str, flag: str) -> list[tuple[str, list[str]]]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import tensorflow as tf
 
-from stat_tf import errors
+from stat_tf import errors, files, stores
 from stat_tf.data import augment, degrade, record, shares, sizes
 from stat_tf.data import info as info_lib
 from stat_tf.data import mixup as mixup_lib
@@ -84,10 +84,18 @@ def check(
         )
     for shard in info.shards[split]:
         path = os.path.join(data_dir, shard.name)
-        size = tf.io.gfile.stat(path).length if tf.io.gfile.exists(path) else None
+        size = files.size(path)
         if size != shard.num_bytes:
             found = "is missing" if size is None else f"has {size} bytes instead of {shard.num_bytes}"
             raise errors.UserError(f"Shard {path} {found}: copy it anew or build the dataset again.")
+
+
+# What a damaged or missing shard raises, then what a remote store does that refuses or does not answer.
+_READ_ERRORS = (
+    *(tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError),
+    *(tf.errors.PermissionDeniedError, tf.errors.UnavailableError, tf.errors.UnknownError),
+    *(tf.errors.FailedPreconditionError, tf.errors.InternalError, tf.errors.DeadlineExceededError),
+)
 
 
 def _damaged_shards(data_dir: str, info: info_lib.DatasetInfo) -> Iterator[str]:
@@ -95,6 +103,7 @@ def _damaged_shards(data_dir: str, info: info_lib.DatasetInfo) -> Iterator[str]:
         for shard in shards:
             path = os.path.join(data_dir, shard.name)
             digest = hashlib.sha256()
+            stores.check(path)
             try:
                 with tf.io.gfile.GFile(path, "rb") as file:
                     while chunk := file.read(2**20):
@@ -110,6 +119,8 @@ def _damaged_shards(data_dir: str, info: info_lib.DatasetInfo) -> Iterator[str]:
 def explain_read_errors(data_dir: str, info: info_lib.DatasetInfo) -> Iterator[None]:
     """Turns TensorFlow's read errors, which name no file, into a `UserError` that does.
 
+    A remote store may also have ceased to answer, of which the checks below tell.
+
     Args:
       data_dir: The dataset directory.
       info: Its description, whose checksums tell which shard is damaged.
@@ -119,7 +130,7 @@ def explain_read_errors(data_dir: str, info: info_lib.DatasetInfo) -> Iterator[N
     """
     try:
         yield
-    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError) as error:
+    except _READ_ERRORS as error:
         damaged = list(_damaged_shards(data_dir, info))
         if not damaged:
             raise

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 
-from stat_tf import errors
+from stat_tf import errors, files
 
 FILE_NAME = "dataset.json"
 REJECTED_NAME = "rejected.jsonl"
@@ -124,19 +124,16 @@ def load(data_dir: str) -> DatasetInfo:
     Raises:
       UserError: The directory or its `dataset.json` is missing or unreadable.
     """
-    import tensorflow as tf  # for its file systems; the names above are of use without it
-
     path = os.path.join(data_dir, FILE_NAME)
-    if not tf.io.gfile.isdir(data_dir):
+    if not files.is_dir(data_dir):
         raise errors.UserError(f"There is no directory {data_dir}: give --data_dir a dataset that the build wrote.")
     try:
-        with tf.io.gfile.GFile(path) as file:
-            text = file.read()
-    except tf.errors.NotFoundError:
+        text = files.read_text(path)
+    except FileNotFoundError:
         raise errors.UserError(
             f"{data_dir} is not a dataset: it has no {FILE_NAME}, which the build writes last. "
             "Run python -m pipeline.build_dataset to its end."
         ) from None
-    except (tf.errors.OpError, UnicodeDecodeError) as error:
-        raise errors.UserError(f"{path} cannot be read ({error}): check --data_dir.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise errors.UserError(f"{path} cannot be read ({errors.brief(error)}): check --data_dir.") from error
     return DatasetInfo.from_json(text, path)

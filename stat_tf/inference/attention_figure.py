@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib import figure
 
-from stat_tf import attention, errors
+from stat_tf import attention, errors, files
 from stat_tf.data import dataset, sizes
 from stat_tf.data import info as info_lib
 from stat_tf.inference import fit, report
@@ -81,7 +81,7 @@ def draw_runs(
     for run_dir, _, config in runs:
         fit.check_fits(run_dir, config, data_dir, info, split)
     try:
-        os.makedirs(output_dir, exist_ok=True)
+        files.make_dirs(output_dir)
     except OSError as error:
         raise errors.UserError(f"Cannot write to {output_dir}: {error.strerror}.") from error
     # The rows of frames: HR, then each LR size that a run reads (the default one if none does).

@@ -10,6 +10,7 @@ import threadpoolctl
 from matplotlib import colormaps, figure
 from sklearn import manifold, metrics, neighbors
 
+from stat_tf import files
 from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
 from stat_tf.inference import evaluation, fit, report
@@ -99,7 +100,7 @@ def draw(path: str, embeddings: Mapping[str, Embedding], classes: tuple[str, ...
     if len(classes) <= 20:
         handles, names = axes.get_legend_handles_labels()
         canvas.legend(handles, names, loc="outside lower center", ncols=min(len(classes), 5), frameon=False)
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    files.make_dirs(os.path.dirname(path) or ".")
     report.save_figure(canvas, path)
 
 

@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from stat_tf import errors
-from stat_tf.data import degrade, flow, sampling, video
+from stat_tf import errors, files
+from stat_tf.data import decoding, degrade, flow, sampling, video
 from stat_tf.inference import evaluation, model_card
 
 IMAGE_EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp")
@@ -52,15 +52,7 @@ def clips_from_video(path: str, card: model_card.ModelCard, num_snippets: int = 
     Raises:
       UserError: The video cannot be read; the message names it.
     """
-    clip = video.read_clip(
-        path,
-        num_segments=card.num_segments,
-        num_snippets=_num_read(num_snippets),
-        num_frames=card.num_frames,
-        frame_stride=card.frame_stride,
-        size=card.hr_size,
-        with_motion="flow" in card.networks,
-    )
+    clip = _read_video(path, card, num_snippets)
     pictures = clip.pictures
     if card.view == "lr":
         camera = degrade.Degradation(lr_size=card.frame_size, lens_blur=card.lens_blur, noise=card.noise)
@@ -68,6 +60,23 @@ def clips_from_video(path: str, card: model_card.ModelCard, num_snippets: int = 
         pictures = dict(zip(pictures, frames.numpy(), strict=True))
     indices = _spread(clip.indices, num_snippets, card)
     return _clips([_Sequence(pictures, indices, clip.count)], num_snippets, card)
+
+
+def _read_video(path: str, card: model_card.ModelCard, num_snippets: int) -> video.VideoClip:
+    try:
+        with files.local_copy(path) as local, open(local, "rb") as file:
+            return video.read_clip(
+                path,
+                num_segments=card.num_segments,
+                num_snippets=_num_read(num_snippets),
+                num_frames=card.num_frames,
+                frame_stride=card.frame_stride,
+                size=card.hr_size,
+                with_motion="flow" in card.networks,
+                file=file,
+            )
+    except OSError as error:
+        raise video.VideoError(path, decoding.reason(error)) from error
 
 
 def clips_from_frames(path: str, card: model_card.ModelCard, num_snippets: int = 1) -> dict[str, tf.Tensor]:
@@ -87,7 +96,7 @@ def clips_from_frames(path: str, card: model_card.ModelCard, num_snippets: int =
       UserError: The frames cannot be read, are not of the model's size or type, or hold no motion.
     """
     num_segments, num_frames, *frame_shape = clip_shape = card.clip_shape("rgb")
-    frames = _read_images(path) if os.path.isdir(path) else _read_npy(path)
+    frames = _read_images(path) if files.is_dir(path) else _read_npy(path)
     if frames.dtype != np.uint8:
         raise errors.UserError(f"{path} holds {frames.dtype} values: give uint8 frames, 0 to 255.")
     if frames.shape == clip_shape:
@@ -148,8 +157,9 @@ def _shape(sides) -> str:
 
 def _read_npy(path: str) -> np.ndarray:
     try:
-        # Mapped, so that of a long recording only the frames looked at are read.
-        frames = np.load(path, mmap_mode="r", allow_pickle=False)
+        # Mapped, so that of a long recording only the frames looked at are read. The map outlives a copy's name.
+        with files.local_copy(path) as local:
+            frames = np.load(local, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         raise errors.UserError(f"There is no file or directory {path}.") from None
     except (OSError, ValueError, EOFError) as error:
@@ -166,7 +176,7 @@ def _natural_order(name: str) -> list:
 
 
 def _read_images(directory: str) -> np.ndarray:
-    names = [name for name in os.listdir(directory) if name.lower().endswith(IMAGE_EXTENSIONS)]
+    names = [name for name in files.list_dir(directory) if name.lower().endswith(IMAGE_EXTENSIONS)]
     if not names:
         raise errors.UserError(f"{directory} has no images ({', '.join(IMAGE_EXTENSIONS)}).")
     images = []

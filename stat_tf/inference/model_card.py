@@ -4,7 +4,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 
-from stat_tf import errors, streams
+from stat_tf import errors, files, streams
 from stat_tf.inference import fit
 from stat_tf.training import checkpoints, run_config
 
@@ -109,8 +109,7 @@ def read(path: str) -> ModelCard:
       UserError: It is missing, or not a card of this version.
     """
     try:
-        with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
+        fields = json.loads(files.read_text(path))
         for name in ("classes", "frame_size", "hr_size"):
             fields[name] = tuple(fields[name])
         fields["networks"] = {stream: Network(**network) for stream, network in fields["networks"].items()}

@@ -52,7 +52,7 @@ def write_results(output_dir: str, results: dict, predictions: evaluation.Predic
     """
     classes = list(results["per_class"])
     try:
-        os.makedirs(output_dir, exist_ok=True)
+        files.make_dirs(output_dir)
         files.write_text(os.path.join(output_dir, PREDICTIONS_NAME), predictions_csv(predictions, classes))
         draw_confusion(os.path.join(output_dir, CONFUSION_NAME), np.array(results["confusion_matrix"]), classes)
         files.write_text(os.path.join(output_dir, METRICS_NAME), json.dumps(results, indent=2) + "\n")
@@ -87,10 +87,10 @@ def draw_confusion(path: str, matrix: np.ndarray, classes: Sequence[str]) -> Non
 
 
 def save_figure(canvas: figure.Figure, path: str) -> None:
-    """Writes a figure as PNG aside and renames it, so that it appears whole or not at all."""
-    aside = f"{path}.tmp"
-    canvas.savefig(aside, dpi=120, format="png", bbox_inches="tight")
-    os.replace(aside, path)
+    """Writes a figure as PNG, whole or not at all."""
+    png = io.BytesIO()
+    canvas.savefig(png, dpi=120, format="png", bbox_inches="tight")
+    files.write_bytes(path, png.getvalue())
 
 
 def table(results: dict) -> str:

@@ -19,6 +19,7 @@ from stat_tf.training import checkpoints, run_config
 
 SIGNATURE = "serving_default"
 LABELS_NAME = "labels.txt"
+_GRAPH_NAME = "saved_model.pb"
 # The signature's arguments by stream.
 INPUTS = {"rgb": "frames", "flow": "flow"}
 OUTPUTS = ("probabilities", "top_classes", "top_probabilities", "segment_weights")
@@ -121,11 +122,15 @@ def export_run(
 
 
 def _next_version(export_dir: str) -> int:
-    return max((int(name) for name in os.listdir(export_dir) if name.isdigit()), default=0) + 1
+    names = files.list_dir(export_dir) if files.is_dir(export_dir) else []
+    return max((int(name) for name in names if name.isdigit()), default=0) + 1
 
 
 def write(recognizers: Mapping[str, tf.keras.Model], card: model_card.ModelCard, export_dir: str) -> str:
     """Writes the next version of an export, whole or not at all.
+
+    An object store shows a version while it is being copied there; its graph, without which it is no SavedModel, comes
+    last.
 
     Args:
       recognizers: `Recognizer`s whose variables exist, by stream, in the card's order.
@@ -139,9 +144,9 @@ def write(recognizers: Mapping[str, tf.keras.Model], card: model_card.ModelCard,
       UserError: `export_dir` cannot be written.
     """
     try:
-        os.makedirs(export_dir, exist_ok=True)
-        # Not an integer, so TF Serving passes over it while it is being written.
-        aside = tempfile.mkdtemp(prefix=".export-", dir=export_dir)
+        files.make_dirs(export_dir)
+        # Not an integer, so TF Serving passes over it while it is being written. Beside a remote store, it is here.
+        aside = tempfile.mkdtemp(prefix=".export-", dir=None if files.is_remote(export_dir) else export_dir)
     except OSError as error:
         raise errors.UserError(f"Cannot write an export to {export_dir}: {error.strerror}.") from error
     try:
@@ -152,7 +157,13 @@ def write(recognizers: Mapping[str, tf.keras.Model], card: model_card.ModelCard,
         saved = os.path.join(aside, "model")
         tf.saved_model.save(module, saved, signatures={SIGNATURE: module.serve})
         version_dir = os.path.join(export_dir, str(_next_version(export_dir)))
-        os.rename(saved, version_dir)
+        if files.is_remote(version_dir):
+            # Who looks too early finds no model, and not a part of one.
+            files.upload_tree(saved, version_dir, last=_GRAPH_NAME)
+        else:
+            os.rename(saved, version_dir)
+    except OSError as error:
+        raise errors.UserError(f"Cannot write an export to {export_dir}: {error.strerror}.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
     return version_dir
@@ -201,13 +212,14 @@ class ServedModel:
 
 
 def _version_dir(path: str) -> str:
-    if not os.path.isdir(path):
+    if not files.is_dir(path):
         raise errors.UserError(
             f"There is no export {path}: give --model a directory that python -m stat_tf.export wrote."
         )
-    if os.path.exists(os.path.join(path, "saved_model.pb")):
+    if files.exists(os.path.join(path, _GRAPH_NAME)):
         return path
-    versions = [int(name) for name in os.listdir(path) if name.isdigit()]
+    versions = [int(name) for name in files.list_dir(path) if name.isdigit()]
+    versions = [version for version in versions if files.exists(os.path.join(path, str(version), _GRAPH_NAME))]
     if not versions:
-        raise errors.UserError(f"{path} is not a SavedModel: it has no saved_model.pb and no numbered version.")
+        raise errors.UserError(f"{path} is not a SavedModel: it has no {_GRAPH_NAME} and no numbered version.")
     return _version_dir(os.path.join(path, str(max(versions))))

@@ -10,7 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from stat_tf import errors
+from stat_tf import errors, files
 from stat_tf.models import pretrained, torch_file, torch_weights
 from stat_tf.models.recognizer import Recognizer, RecognizerConfig, build_recognizer
 
@@ -85,26 +85,25 @@ def read_state_dict(path: str) -> dict[str, np.ndarray]:
     if suffix not in readers:
         raise errors.UserError(f"{path} is not a checkpoint by its name: it ends in {', '.join(readers)}.")
     try:
-        with open(path, "rb"):
-            pass
+        with files.local_copy(path) as local, open(local, "rb"):
+            arrays = readers[suffix](path, local)
     except OSError as error:
         raise errors.UserError(f"Cannot read the weights {path}: {error.strerror}.") from error
-    arrays = readers[suffix](path)
     return {key.removeprefix("module."): _as_float32(array) for key, array in arrays.items()}
 
 
-def _read_torch(path: str) -> dict[str, np.ndarray]:
+def _read_torch(path: str, local: str) -> dict[str, np.ndarray]:
     try:
         import torch
     except ImportError:
-        if zipfile.is_zipfile(path):
+        if zipfile.is_zipfile(local):
             raise errors.UserError(
                 f"{path} is a checkpoint that only PyTorch reads: install torch, or save the state dict "
                 "as .safetensors or .npz where it is installed."
             ) from None
-        return torch_file.read_state_dict(path)
+        return torch_file.read_state_dict(path, local)
     try:
-        tensors = torch_file.unwrapped(torch.load(path, map_location="cpu", weights_only=True))
+        tensors = torch_file.unwrapped(torch.load(local, map_location="cpu", weights_only=True))
     # A damaged file can raise anything.
     except Exception as error:
         raise errors.UserError(
@@ -120,20 +119,20 @@ def _read_torch(path: str) -> dict[str, np.ndarray]:
     }
 
 
-def _read_safetensors(path: str) -> dict[str, np.ndarray]:
+def _read_safetensors(path: str, local: str) -> dict[str, np.ndarray]:
     if pretrained.is_weight_file(path):
         raise errors.UserError(
             f"{path} is converted already: start from it with python -m stat_tf.train --init_from={path}."
         )
     try:
-        return safetensors.numpy.load_file(path)
+        return safetensors.numpy.load_file(local)
     except (OSError, KeyError, safetensors.SafetensorError) as error:
         raise errors.UserError(f"{path} is not a .safetensors file, or is damaged: {errors.brief(error)}.") from error
 
 
-def _read_npz(path: str) -> dict[str, np.ndarray]:
+def _read_npz(path: str, local: str) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(local, allow_pickle=False) as file:
             return {key: file[key] for key in file.files}
     # AttributeError: a single array, .npy, has no `files`.
     except (OSError, ValueError, EOFError, AttributeError, TypeError, zipfile.BadZipFile, zlib.error) as error:

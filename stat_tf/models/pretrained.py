@@ -16,7 +16,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from stat_tf import errors
+from stat_tf import errors, files
 from stat_tf.models import efficientnet_lite, r2plus1d, resnet, torch_weights
 from stat_tf.models.recognizer import Recognizer, RecognizerConfig
 
@@ -120,8 +120,7 @@ def check(source: str, config: RecognizerConfig) -> str:
         torch_weights.imagenet_path()
         return ""
     _check_fits(_read_header(source), source, config)
-    with open(source, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(files.read_bytes(source)).hexdigest()
 
 
 def is_weight_file(path: str) -> bool:
@@ -142,10 +141,11 @@ class _Header(NamedTuple):
 
 def _read_header(path: str) -> _Header:
     try:
-        with open(path, "rb"):  # Its errors are plainer than those of safetensors.
-            pass
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
+        with files.local_copy(path) as local:
+            with open(local, "rb"):  # Its errors are plainer than those of safetensors.
+                pass
+            with safetensors.safe_open(local, framework="numpy") as file:
+                metadata = file.metadata() or {}
         if metadata["format"] != _FORMAT:
             raise KeyError("format")
         return _Header(metadata["backbone"], int(metadata["num_classes"]))
@@ -195,7 +195,7 @@ def _fitted(value: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def _read_tensors(path: str) -> dict[str, np.ndarray]:
     try:
-        return safetensors.numpy.load_file(path)
+        return safetensors.numpy.load(files.read_bytes(path))
     except (OSError, safetensors.SafetensorError) as error:
         raise errors.UserError(f"Cannot read the weights {path}: {errors.brief(error)}.") from error
 
@@ -211,13 +211,8 @@ def _serialized(arrays: Mapping[str, np.ndarray], metadata: dict[str, str]) -> b
 
 
 def _write(path: str, data: bytes) -> None:
-    aside = f"{path}.tmp"
     try:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        with open(aside, "wb") as file:
-            file.write(data)
-        os.replace(aside, path)
+        files.make_dirs(os.path.dirname(path) or ".")
+        files.write_bytes(path, data)
     except OSError as error:
-        if os.path.isfile(aside):
-            os.remove(aside)
         raise errors.UserError(f"Cannot write the weights {path}: {error.strerror}.") from error

@@ -26,15 +26,19 @@ _STORAGE_DTYPES = {
 }
 
 
-def read_state_dict(path: str) -> dict[str, np.ndarray]:
+def read_state_dict(path: str, local: str | None = None) -> dict[str, np.ndarray]:
     """Reads a state dict, {key: array}, in the checkpoint's own key order and dtypes.
+
+    Args:
+      path: The file; in messages only when `local` is given.
+      local: The copy to read of a file that lies in a remote store.
 
     Raises:
       UserError: The file is missing, cut off, of another format, or its state dict (see `unwrapped`) holds
         anything but tensors.
     """
     try:
-        with open(path, "rb") as file:
+        with open(local or path, "rb") as file:
             return _read(file, path)
     except OSError as error:
         raise errors.UserError(f"Cannot read the weights {path}: {error.strerror}.") from error

@@ -10,6 +10,7 @@ import tensorflow as tf
 import tqdm
 
 from stat_tf import errors
+from stat_tf.training import checkpoint_files
 from stat_tf.training.checkpoints import Progress, RunCheckpoints, checkpoint_dir, newest_epoch
 from stat_tf.training.transfer import TransferModel
 from stat_tf.weighting import LossWeights
@@ -108,8 +109,10 @@ class TensorBoardScalars(tf.keras.callbacks.Callback):
           first_step: Steps of the first epoch that were done before, when it is the only one of this `fit`.
         """
         super().__init__()
-        self._train = tf.summary.create_file_writer(os.path.join(log_dir, "train"))
-        self._eval = tf.summary.create_file_writer(os.path.join(log_dir, "eval"))
+        self._log_dir = log_dir
+        with checkpoint_files.explain_write_errors(log_dir):
+            self._train = tf.summary.create_file_writer(os.path.join(log_dir, "train"))
+            self._eval = tf.summary.create_file_writer(os.path.join(log_dir, "eval"))
         self._weights_at = weights_at
         self._batch_size, self._num_clips, self._log_steps = batch_size, num_clips, log_steps
         self._epoch, self._first_step = 0, first_step
@@ -134,15 +137,23 @@ class TensorBoardScalars(tf.keras.callbacks.Callback):
         if isinstance(self.model.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
             scalars["loss_scale"] = self.model.optimizer.loss_scale
         self._started, self._clips_before = now, clips
-        _write_scalars(self._train, scalars, self.model)
+        self._write(self._train, scalars)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         scalars = {name.removeprefix("val_"): value for name, value in logs.items() if name.startswith("val_")}
-        _write_scalars(self._eval, scalars, self.model)
+        self._write(self._eval, scalars)
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        self._train.close()
-        self._eval.close()
+        with checkpoint_files.explain_write_errors(self._log_dir):
+            self._train.close()
+            self._eval.close()
+
+    def _write(self, writer: tf.summary.SummaryWriter, scalars: dict[str, float]) -> None:
+        with checkpoint_files.explain_write_errors(self._log_dir):
+            with writer.as_default(step=_step(self.model)):
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value)
+            writer.flush()
 
 
 def _weight_scalars(weights: LossWeights, model: TransferModel) -> dict[str, float]:
@@ -153,13 +164,6 @@ def _weight_scalars(weights: LossWeights, model: TransferModel) -> dict[str, flo
         scalars |= {f"weights/sat_{i}": weight for i, weight in enumerate(weights.sat_stages, 1)}
         scalars |= {f"weights/tat_{name}": weight for name, weight in zip(("hidden", "logits"), weights.tat_layers)}
     return scalars
-
-
-def _write_scalars(writer: tf.summary.SummaryWriter, scalars: dict[str, float], model: TransferModel) -> None:
-    with writer.as_default(step=_step(model)):
-        for name, value in scalars.items():
-            tf.summary.scalar(name, value)
-    writer.flush()
 
 
 class ProgressBar(tf.keras.callbacks.Callback):

@@ -6,18 +6,17 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from stat_tf import errors, files
+from stat_tf import errors, files, stores
 
 # What reading a truncated, overwritten or half-deleted checkpoint raises.
 DAMAGE = (tf.errors.OpError, OSError, ValueError, LookupError, TypeError, RuntimeError)
-_STATE_NAME = "state.json"
+STATE_NAME = "state.json"
 _DIGEST = "sha256"
 
 
@@ -67,11 +66,20 @@ def checkpoint_dir(run_dir: str, which: str) -> str:
     return os.path.join(run_dir, "checkpoints", which)
 
 
-def numbered(directory: str, pattern: str) -> list[tuple[int, ...]]:
-    """The numbers in the names that match a pattern as a whole, ascending; none where there is no such directory."""
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    matches = (re.fullmatch(pattern, name) for name in names)
-    return sorted(tuple(int(number) for number in match.groups()) for match in matches if match)
+def numbered(directory: str, pattern: str, last: str | None = STATE_NAME) -> list[tuple[int, ...]]:
+    """The numbers in the names that match a pattern as a whole, ascending; none where there is no such directory.
+
+    Args:
+      directory: The directory of checkpoints.
+      pattern: A regular expression with a group a number.
+      last: The file of a checkpoint that is written last. In an object store, one without it is not counted: it is
+        half-written or half-deleted. None counts all.
+    """
+    names = files.list_dir(directory) if files.is_dir(directory) else []
+    matches = [match for match in (re.fullmatch(pattern, name) for name in names) if match]
+    if last and not stores.has_directories(directory):
+        matches = [match for match in matches if files.exists(os.path.join(directory, match.string, last))]
+    return sorted(tuple(int(number) for number in match.groups()) for match in matches)
 
 
 def prepare(directory: str) -> None:
@@ -81,14 +89,17 @@ def prepare(directory: str) -> None:
       UserError: It cannot be made.
     """
     with explain_write_errors(directory):
-        os.makedirs(directory, exist_ok=True)
-        for name in os.listdir(directory):
+        files.make_dirs(directory)
+        for name in files.list_dir(directory) if files.is_dir(directory) else []:
             if name.endswith(".tmp"):
-                shutil.rmtree(os.path.join(directory, name))
+                files.remove_tree(os.path.join(directory, name))
 
 
 def write(directory: str, write_parts: Callable[[str], None], progress: Progress | None = None) -> None:
     """Writes a checkpoint aside and renames it, so that one that has its final name is whole.
+
+    An object store renames nothing at one stroke. There it is written in its place, and is a checkpoint only when the
+    file that comes last is there (see `numbered`).
 
     Args:
       directory: Its final name. One that is there already is replaced.
@@ -98,21 +109,34 @@ def write(directory: str, write_parts: Callable[[str], None], progress: Progress
     Raises:
       UserError: It cannot be written; nothing is left of it.
     """
-    aside = f"{directory}.tmp"
+    in_place = not stores.has_directories(directory)
+    aside = directory if in_place else f"{directory}.tmp"
     with explain_write_errors(directory):
         try:
-            os.makedirs(aside)
+            if in_place:
+                delete(directory)
+            files.make_dirs(aside)
             write_parts(aside)
             if progress is not None:
                 fields = dataclasses.asdict(progress)
                 text = json.dumps(fields | {_DIGEST: _digest(fields)}) + "\n"
-                files.write_text(os.path.join(aside, _STATE_NAME), text)
-            if os.path.isdir(directory):  # a best one, whose process was killed before its `last` was in place
-                shutil.rmtree(directory)
-            os.rename(aside, directory)
+                files.write_text(os.path.join(aside, STATE_NAME), text)
+            if not in_place:
+                delete(directory)  # a best one, whose process was killed before its `last` was in place
+                files.rename(aside, directory)
         except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
+            with contextlib.suppress(errors.UserError):  # a store that does not answer; the first error says so
+                files.remove_tree(aside)
             raise
+
+
+def delete(directory: str) -> None:
+    """Deletes a checkpoint, if it is there; in an object store first what makes it one."""
+    if not stores.has_directories(directory):
+        for name in files.list_dir(directory) if files.is_dir(directory) else []:
+            if name == STATE_NAME or name.endswith(".index"):
+                files.remove(os.path.join(directory, name))
+    files.remove_tree(directory)
 
 
 def read_progress(directory: str) -> Progress:
@@ -121,19 +145,23 @@ def read_progress(directory: str) -> Progress:
     Raises:
       ValueError: It is damaged. Other damage raises other errors of `DAMAGE`.
     """
-    with open(os.path.join(directory, _STATE_NAME), encoding="utf-8") as file:
-        fields = json.load(file)
+    fields = json.loads(files.read_text(os.path.join(directory, STATE_NAME)))
     # Runs of older versions have none.
     if fields.pop(_DIGEST, None) not in (None, _digest(fields)):
-        raise ValueError(f"{_STATE_NAME} is not as it was written")
+        raise ValueError(f"{STATE_NAME} is not as it was written")
     return Progress(**{**fields, "history": tuple(fields["history"])})
 
 
 def set_aside(directory: str, error: Exception) -> None:
-    """Warns that a checkpoint is damaged and renames it to `NAME.damaged`."""
+    """Warns that a checkpoint is damaged and renames it to `NAME.damaged`.
+
+    Raises:
+      UserError: It may not be damaged: its store does not answer now.
+    """
+    stores.check(directory)
     warnings.warn(f"Set the damaged checkpoint {directory} aside: {errors.brief(error)}.", stacklevel=3)
-    shutil.rmtree(f"{directory}.damaged", ignore_errors=True)
-    os.rename(directory, f"{directory}.damaged")
+    files.remove_tree(f"{directory}.damaged")
+    files.rename(directory, f"{directory}.damaged")
 
 
 @contextlib.contextmanager

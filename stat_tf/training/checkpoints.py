@@ -1,21 +1,21 @@
 """Checkpoints of a run: `RUN/checkpoints/{last,best}/epoch-NNNN/`, NNNN epochs having been completed.
 
-Each is written aside and renamed into place, so that one that has its final name is whole whenever
-the process was killed. `best` holds the recognizer; `last` holds the optimizer and `state.json`
-beside it. Neither holds a teacher. The newest few of `last` are kept, so that one damaged on disk
-costs an epoch and not the run. Between epochs' ends there are partial ones (`step_checkpoints`).
+Each is written aside and renamed into place (in an object store, told by the file that is written last),
+so that one that is seen is whole whenever the process was killed. `best` holds the recognizer; `last` holds
+the optimizer and `state.json` beside it. Neither holds a teacher. The newest few of `last` are
+kept, so that one damaged on disk costs an epoch and not the run. Between epochs' ends there are partial
+ones (`step_checkpoints`).
 """
 
 import contextlib
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
-from stat_tf import errors, files
+from stat_tf import errors, files, stores
 from stat_tf.models import recognizer as recognizer_lib
 from stat_tf.training import checkpoint_files
 from stat_tf.training.checkpoint_files import DAMAGE, Progress, checkpoint_dir
@@ -139,6 +139,7 @@ class RunCheckpoints:
             if progress.best_epoch:
                 _check_readable(directory, _RECOGNIZER)
         except DAMAGE as error:
+            stores.check(directory)
             if progress.best_epoch != progress.epochs_done or progress.step:
                 raise errors.UserError(
                     f"The best checkpoint {directory} is damaged or gone ({errors.brief(error)}), and no other is of "
@@ -168,10 +169,10 @@ class RunCheckpoints:
             with contextlib.suppress(*DAMAGE):
                 best.add(checkpoint_files.read_progress(_epoch_dir(self._run_dir, "last", epoch)).best_epoch)
         for epoch in epochs[: -self._max_to_keep]:
-            shutil.rmtree(_epoch_dir(self._run_dir, "last", epoch))
+            checkpoint_files.delete(_epoch_dir(self._run_dir, "last", epoch))
         for epoch in _epochs(self._run_dir, "best"):
             if epoch not in best:
-                shutil.rmtree(_epoch_dir(self._run_dir, "best", epoch))
+                checkpoint_files.delete(_epoch_dir(self._run_dir, "best", epoch))
         self._steps.prune(epochs[-1])
 
 
@@ -209,6 +210,7 @@ def restore_recognizer(recognizer: tf.keras.Model, run_dir: str, which: str = "b
     try:
         _check_readable(directory, _RECOGNIZER)
     except DAMAGE as error:
+        stores.check(directory)
         raise errors.UserError(
             f"The checkpoint {directory} is damaged ({errors.brief(error)}): run this training's command again, which "
             "writes it anew or says what else to do."
@@ -238,8 +240,7 @@ def source_of(run_dir: str, epochs: int) -> Source:
         )
     index = os.path.join(_epoch_dir(run_dir, "best", best), f"{_RECOGNIZER}.index")
     try:
-        with open(index, "rb") as file:
-            return Source(best, hashlib.sha256(file.read()).hexdigest())
+        return Source(best, hashlib.sha256(files.read_bytes(index)).hexdigest())
     except OSError as error:
         raise errors.UserError(
             f"The best checkpoint of {run_dir} is damaged: {index} cannot be read ({error.strerror}); train it again."
@@ -257,7 +258,9 @@ def _epoch_dir(run_dir: str, which: str, epoch: int) -> str:
 
 def _epochs(run_dir: str, which: str) -> list[int]:
     """The epochs with a checkpoint, ascending."""
-    return [epoch for (epoch,) in checkpoint_files.numbered(checkpoint_dir(run_dir, which), r"epoch-(\d+)")]
+    # The index of its tensors is what TensorFlow writes last.
+    last = f"{_RECOGNIZER}.index" if which == "best" else checkpoint_files.STATE_NAME
+    return [epoch for (epoch,) in checkpoint_files.numbered(checkpoint_dir(run_dir, which), r"epoch-(\d+)", last)]
 
 
 def _writer(parts: Mapping[str, tf.Module]) -> Callable[[str], None]:

@@ -7,7 +7,7 @@ import shlex
 
 import tensorflow as tf
 
-from stat_tf import errors
+from stat_tf import errors, files
 from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
 from stat_tf.training import assembly, checkpoints, preemption, resolve, resumption, snapshot, strategies
@@ -98,7 +98,7 @@ class _Run:
 
     def _read(self, origin: str) -> None:
         config, run_dir = self._config, self._run_dir
-        if not os.path.exists(os.path.join(run_dir, FILE_NAME)):
+        if not files.exists(os.path.join(run_dir, FILE_NAME)):
             # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
             config.save(run_dir)
         self._checkpoints = self._stack.enter_context(
@@ -220,7 +220,7 @@ def _check_run_dir(config: RunConfig, run_dir: str) -> None:
     Raises:
       UserError: It holds a run of other settings, or is read-only.
     """
-    if os.path.exists(os.path.join(run_dir, FILE_NAME)):
+    if files.exists(os.path.join(run_dir, FILE_NAME)):
         config.check_same_run(RunConfig.load(run_dir), run_dir)
-        if not os.access(run_dir, os.W_OK):
+        if not (files.is_remote(run_dir) or os.access(run_dir, os.W_OK)):
             raise errors.UserError(f"--run_dir={run_dir} cannot be written to: make it writable to resume its run.")

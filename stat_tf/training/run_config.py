@@ -187,7 +187,7 @@ class RunConfig:
           UserError: The directory cannot be made or written to.
         """
         try:
-            os.makedirs(run_dir, exist_ok=True)
+            files.make_dirs(run_dir)
             files.write_text(os.path.join(run_dir, FILE_NAME), json.dumps(dataclasses.asdict(self), indent=2) + "\n")
         except OSError as error:
             raise errors.UserError(
@@ -203,10 +203,7 @@ class RunConfig:
         """
         path = os.path.join(run_dir, FILE_NAME)
         try:
-            with open(path, encoding="utf-8") as file:
-                fields = _tuples(json.load(file))
-            sources = {name: Source(**fields[name]) for name in _SOURCES if fields.get(name)}
-            return cls(**fields | sources | {"recognizer": RecognizerConfig.from_dict(fields["recognizer"])})
+            text = files.read_bytes(path)
         except (FileNotFoundError, NotADirectoryError):
             raise errors.UserError(
                 f"{run_dir} is not a run directory: it has no {FILE_NAME}; "
@@ -214,6 +211,10 @@ class RunConfig:
             ) from None
         except OSError as error:
             raise errors.UserError(f"{path} cannot be read ({error.strerror}): mend it, or train again.") from error
+        try:
+            fields = _tuples(json.loads(text))
+            sources = {name: Source(**fields[name]) for name in _SOURCES if fields.get(name)}
+            return cls(**fields | sources | {"recognizer": RecognizerConfig.from_dict(fields["recognizer"])})
         except (ValueError, KeyError, TypeError, AttributeError, errors.UserError) as error:
             raise errors.UserError(
                 f"{path} is not a run's configuration ({str(error).rstrip('.')}): "

@@ -7,7 +7,6 @@ waits only until the variables are copied; a thread writes the copy.
 import concurrent.futures
 import contextlib
 import os
-import shutil
 from collections.abc import Mapping
 
 import numpy as np
@@ -100,11 +99,11 @@ class StepCheckpoints:
 
     def prune(self, epochs_done: int) -> None:
         """Deletes those of finished epochs."""
-        for epoch, step in checkpoint_files.numbered(self._directory, r"epoch-(\d+)-step-(\d+)(?:\.damaged)?"):
+        for epoch, step in checkpoint_files.numbered(self._directory, r"epoch-(\d+)-step-(\d+)(?:\.damaged)?", None):
             if epoch <= epochs_done:
                 path = self.path((epoch - 1, step))
-                shutil.rmtree(path, ignore_errors=True)
-                shutil.rmtree(f"{path}.damaged", ignore_errors=True)
+                checkpoint_files.delete(path)
+                checkpoint_files.delete(f"{path}.damaged")
 
     def _write(self, arrays: dict[str, np.ndarray], progress: Progress) -> None:
         trained = (array for key, array in arrays.items() if not key.startswith(f"{_METRICS}/"))
@@ -113,4 +112,4 @@ class StepCheckpoints:
         directory = self.path((progress.epochs_done, progress.step))
         checkpoint_files.write(directory, lambda aside: snapshot.write(arrays, os.path.join(aside, _NAME)), progress)
         for position in self.positions()[: -self._max_to_keep]:
-            shutil.rmtree(self.path(position), ignore_errors=True)
+            checkpoint_files.delete(self.path(position))
