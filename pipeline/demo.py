@@ -17,7 +17,7 @@ import time
 
 from absl import flags
 
-from stat_tf import command, errors
+from stat_tf import command, errors, files
 
 _OUTPUT = flags.DEFINE_string("output", "demo", "Directory for all that the demo makes.")
 _SHORT = flags.DEFINE_bool("short", False, "A few clips and epochs: shows that each step works, and no more.")
@@ -115,6 +115,7 @@ def _table(output: str) -> str:
 def main() -> None:
     """Runs the steps and prints the comparison."""
     output = _OUTPUT.value
+    files.check_local(output, "output", "the demo renders its videos there")
     if not os.path.isdir(_CONFIGS):
         raise errors.UserError(f"There is no {_CONFIGS} here: run the demo from the root of the repository.")
     start = time.monotonic()

@@ -18,7 +18,7 @@ import numpy as np
 import tqdm
 
 from pipeline import actions, figures, scenes
-from stat_tf import errors
+from stat_tf import errors, files
 
 SETTINGS_NAME = "synthetic.json"
 # To be raised with any change that alters a pixel: old and new clips must not stand side by side.
@@ -187,6 +187,7 @@ def render_all(output: str, clips: Sequence[ClipSpec], seed: int, num_workers: i
     Raises:
       UserError: The directory cannot be written, or holds clips of another seed, renderer version or clip list.
     """
+    files.check_local(output, "output", "the videos are encoded there; copy them when they are done")
     missing = _prepare(output, clips, seed)
     # Spawned, not forked: forking a process that runs other libraries' threads can hang.
     context = multiprocessing.get_context("spawn")

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
-from stat_tf import stores
+from stat_tf import errors, stores
 
 _CHUNK_BYTES = 2**22
 
@@ -18,6 +18,21 @@ _CHUNK_BYTES = 2**22
 def is_remote(path: str) -> bool:
     """Whether a path has a scheme, as gs://bucket/name."""
     return bool(stores.scheme(path))
+
+
+def check_local(path: str, flag: str, why: str) -> None:
+    """Checks that a path is one of this machine.
+
+    Args:
+      path: What the flag says.
+      flag: The flag, without dashes.
+      why: Why it has to be, as a clause.
+
+    Raises:
+      UserError: It is remote.
+    """
+    if is_remote(path):
+        raise errors.UserError(f"--{flag}={path} must be a path of this machine, since {why}.")
 
 
 def exists(path: str) -> bool:

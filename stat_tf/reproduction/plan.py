@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterable
 
-from stat_tf import errors
+from stat_tf import errors, files
 from stat_tf.data import info as info_lib
 from stat_tf.data import sizes
 from stat_tf.reproduction import settings as settings_lib
@@ -224,8 +224,7 @@ def _digest(splits: Iterable[Iterable[info_lib.Shard]], weights: str) -> str:
 @functools.cache
 def _file_digest(path: str) -> str:
     try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.sha256(files.read_bytes(path)).hexdigest()
     except OSError as error:
         raise errors.UserError(
             f"--init_from={path} cannot be read ({error.strerror}): python -m stat_tf.convert_weights makes such a "

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from stat_tf import errors
+from stat_tf import errors, files
 from stat_tf.data import info as info_lib
 from stat_tf.reproduction import plan, runner, settings, tables
 from stat_tf.reproduction.session import Session
@@ -44,6 +44,8 @@ def prepare(
     Raises:
       UserError: What is wrong with which flag.
     """
+    files.check_local(output, "output", "its trainings are locked, and their logs kept, there; copy it when it is done")
+    files.check_local(config_dir or "", "config", "flag files are read before anything that knows stores")
     if not 0 < scale < math.inf:
         raise errors.UserError(f"--scale={scale:g} must be above 0 and finite.")
     for name in settings.parse(train_flags, "--train_flag"):

@@ -1,0 +1,160 @@
+"""The whole job, from videos to predictions, with every path in S3: against a server on loopback, by real commands."""
+
+import json
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from stat_tf.training import checkpoints
+from tests import media, runs, s3
+
+ROOT = pathlib.Path(__file__).parent.parent
+STORE = f"s3://{s3.BUCKET}"
+CLASSES = ("jump", "run")
+TRAIN = ["--stage=teacher", "--backbone=resnet18", "--width=0.125", "--init_from=none", "--batch_size=2", "--epochs=2"]
+TRAIN += ["--checkpoint_steps=1", "--log_steps=1", "--warmup_epochs=0", "--learning_rate=0.01", "--eval_split="]
+
+
+class Store:
+    """The server's bucket, and what commands that use it have printed."""
+
+    def __init__(self, environment):
+        self.environment = environment
+        self.client = s3.client(environment)
+        self.printed = ""
+
+    def start(self, *arguments, **changes):
+        return subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            cwd=ROOT,
+            env=self.environment | changes,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments, code=0, **changes):
+        """Runs a command to its end, which is its exit code; returns what it prints on stdout and stderr."""
+        process = self.start(*arguments, **changes)
+        out, err = process.communicate(timeout=400)
+        self.printed += out + err
+        assert process.returncode == code, err
+        for noise in ("Traceback", "virtual method", "terminate called"):
+            assert noise not in err
+        return out, err
+
+    def keys(self, prefix=""):
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=s3.BUCKET, Prefix=prefix)
+        return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+    def read(self, key):
+        return self.client.get_object(Bucket=s3.BUCKET, Key=key)["Body"].read()
+
+    def put(self, key, data):
+        self.client.put_object(Bucket=s3.BUCKET, Key=key, Body=data)
+
+    def download(self, prefix, directory):
+        for key in self.keys(f"{prefix}/"):
+            path = directory / key.removeprefix(f"{prefix}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.read(key))
+
+
+@pytest.fixture(scope="module")
+def store():
+    with s3.serve() as environment:
+        yield Store(environment)
+
+
+def upload_videos(store, directory):
+    rng = np.random.default_rng(0)
+    for split, number in (("train", 4), ("test", 2)):
+        for clip in range(number):
+            frames = rng.integers(0, 256, (9, 48, 64, 3), np.uint8)
+            name = f"{split}/{CLASSES[clip % 2]}/{clip}.mp4"
+            store.put(f"videos/{name}", media.encode_video(directory / name, frames).read_bytes())
+
+
+def train_killed_and_resumed(store):
+    """Trains, is killed at the first checkpoint amid an epoch, and again to the end over what a kill can leave."""
+    command = ["stat_tf.train", *TRAIN, f"--data_dir={STORE}/data", f"--run_dir={STORE}/run"]
+    process = store.start(*command)
+    partial = "run/checkpoints/partial/epoch-0001-step-000001"
+    deadline = time.monotonic() + 240
+    while f"{partial}/state.json" not in store.keys(partial):
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    store.printed += "".join(process.communicate())
+    assert not store.keys("run/checkpoints/last"), "not caught amid the first epoch"
+    store.put("run/checkpoints/partial/epoch-0001-step-000099/training.index", b"half")
+    store.put("run/checkpoints/last/epoch-0009/recognizer.index", b"half")
+    store.put("run/checkpoints/best/epoch-0009/recognizer.data-00000-of-00001", b"half")
+    out, err = store.run(*command)
+    assert f"Resuming {STORE}/run after step" in out and "damaged" not in err
+    assert all(line.startswith("epoch ") for line in err.splitlines()), err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1500)
+def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
+    upload_videos(store, tmp_path / "videos")
+    out, err = store.run(
+        "pipeline.build_dataset", "--layout=folders", f"--videos={STORE}/videos", f"--output={STORE}/data",
+        "--hr_size=24x32", "--num_segments=2", "--num_shards=2",
+    )  # fmt: skip
+    assert "train: 4 clips in 2 files" in out and err == ""
+    assert {key.split("/")[0] for key in store.keys()} == {"videos", "data"}, "something is left of the building"
+    assert store.read("data/rejected.jsonl") == b""
+
+    train_killed_and_resumed(store)
+    # The same training in this process, on a copy of the dataset, with nothing in its way.
+    store.download("data", tmp_path / "data")
+    store.download("run", tmp_path / "run")
+    flags = dict(flag.removeprefix("--").split("=") for flag in TRAIN)
+    numbers = {name: type(runs.SETTINGS[name])(value) for name, value in flags.items()}
+    defaults = {"dropout": 0.0, "student_input": "upsample", "scales": "1,0.875,0.75", "color_jitter": 0.0}
+    runs.train(tmp_path / "data", tmp_path / "whole", **defaults, **numbers, decay_epochs=20.0)
+    resumed, whole = (checkpoints.load_recognizer(str(tmp_path / name))[0] for name in ("run", "whole"))
+    for ours, theirs in zip(resumed.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    events = list((tmp_path / "run" / "logs" / "train").iterdir())
+    steps = {event.step for path in events for event in tf.compat.v1.train.summary_iterator(str(path))}
+    assert len(events) == 2 and {1, 2, 3, 4} <= steps
+
+    store.run("stat_tf.evaluate", f"--run_dir={STORE}/run", f"--data_dir={STORE}/data")
+    assert json.loads(store.read("run/eval-test/metrics.json"))["num_clips"] == 2
+    out, err = store.run("stat_tf.export", f"--run_dir={STORE}/run", f"--output={STORE}/export")
+    assert f"Written: {STORE}/export/1" in out and err == ""
+    videos = f"{STORE}/videos/test/run/1.mp4,{STORE}/videos/none.mp4"
+    out, err = store.run("stat_tf.predict", f"--model={STORE}/export", f"--videos={videos}", "--format=jsonl", code=1)
+    assert {entry["class"] for entry in json.loads(out)["top"]} == set(CLASSES)
+    assert err == f"error: {STORE}/videos/none.mp4 cannot be used as a video: no such file or directory.\n"
+
+    secret = store.environment["AWS_SECRET_ACCESS_KEY"]
+    assert secret not in store.printed
+    assert not [key for key in store.keys() if secret.encode() in store.read(key)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["build", "evaluate"])
+def test_wrong_key_missing_bucket_and_no_server_are_one_sentence(store, command):
+    """By a job on Beam and a command on TensorFlow."""
+    arguments = {
+        "build": ["pipeline.build_dataset", "--layout=folders", "--output=/dev/null/none", "--videos"],
+        "evaluate": ["stat_tf.evaluate", "--data_dir=none", "--run_dir"],
+    }[command]
+    for path, changes, said in (
+        (f"{STORE}/none", {"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, f"{STORE} cannot be used (An error occurred (Sig"),
+        ("s3://no-bucket/x", {}, "s3://no-bucket cannot be used (An error occurred (NoSuchBucket)"),
+        (f"{STORE}/none", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, f"{STORE} cannot be used (Could not connect"),
+    ):
+        out, err = store.run(*arguments[:-1], f"{arguments[-1]}={path}", code=1, **changes)
+        assert out == "" and err.startswith(f"error: {said}") and err.count("\n") == 1, err
+        assert "wrong-secret" not in err and store.environment["AWS_SECRET_ACCESS_KEY"] not in err
