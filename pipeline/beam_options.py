@@ -46,7 +46,7 @@ class Execution:
     @property
     def is_local(self) -> bool:
         """Whether the job runs in this process, or others that it starts on this machine."""
-        return isinstance(self.runner, FnApiRunner)
+        return isinstance(self.runner, FnApiRunner) and not self.is_template
 
     @property
     def is_template(self) -> bool:

@@ -98,10 +98,10 @@ def _judge(listed: Listed, summary: Summary, config: BuildConfig) -> list[str]:
         kind = "clips" if listed.cut else "videos"
         message = f"{count} of {num_clips} {kind} cannot be used, most often ({times}) because {reason}, as {example}"
         if count == num_clips or count > config.max_rejected * num_clips:
-            listed = failed_list(config.output)
-            _write_rejected(summary, listed)
+            path = failed_list(config.output)
+            _write_rejected(summary, path)
             raise errors.UserError(
-                f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {listed} lists them."
+                f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {path} lists them."
             )
         warnings.append(f"{message}.")
     return warnings

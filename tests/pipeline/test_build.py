@@ -385,6 +385,26 @@ def test_dataset_appears_on_an_object_store_description_last(monkeypatch):
     assert [entry for entry in log if entry.startswith("copy")][-1] == "copy objects://b/data/dataset.json"
 
 
+def test_publishing_that_broke_off_can_be_done_again(monkeypatch):
+    store = {"objects://b/data/train-00000-of-00001.tfrecord": b"old", "objects://b/data/dataset.json": b"old"}
+    monkeypatch.setattr(Objects, "contents", store)
+    new = {name: b"new" for name in ("dataset.json", "rejected.jsonl", "train-00000-of-00001.tfrecord")}
+    store.update({f"objects://b/p/dataset/{name}": content for name, content in new.items()})
+
+    def break_off(self, sources, destinations):
+        store[destinations[0]] = store[sources[0]]
+        raise OSError("the store is away")
+
+    with monkeypatch.context() as broken, pytest.raises(errors.UserError, match="the store is away"):
+        broken.setattr(Objects, "copy", break_off)
+        staging.publish("objects://b/p", "objects://b/data")
+    assert "objects://b/data/dataset.json" not in store
+    staging.publish("objects://b/p", "objects://b/data")
+    assert {path: store[path] for path in store if "/data/" in path} == {
+        f"objects://b/data/{name}": content for name, content in new.items()
+    }
+
+
 def test_object_store_outputs_that_are_taken_are_refused(monkeypatch):
     store = {"objects://b/data/train-00000-of-00001.tfrecord": b"", "objects://b/photos/cat.jpg": b""}
     monkeypatch.setattr(Objects, "contents", store)
