@@ -1,8 +1,9 @@
 """The Beam job of a build: clips in; shards, and a summary of what was found on the way, out."""
 
+import contextlib
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -133,6 +134,20 @@ def read_summary(place: str) -> Summary:
     return summary
 
 
+@contextlib.contextmanager
+def _running(execution: Execution) -> Iterator[beam.Pipeline]:
+    """A pipeline that runs when the block ends. Interrupted here, it does not go on elsewhere."""
+    pipeline = beam.Pipeline(execution.runner, execution.options)
+    try:
+        with pipeline:
+            yield pipeline
+    except BaseException:
+        if result := getattr(pipeline, "result", None):
+            with contextlib.suppress(Exception):  # what stopped us is worth more; and not every runner can cancel
+                result.cancel()
+        raise
+
+
 def run(
     tasks: list[ClipTask],
     shard_names: list[str],
@@ -168,7 +183,7 @@ def run(
         task_files.write(some, FileSystems.join(place, "tasks"), name)
         for some, name in ((whole, "clips"), (long, "videos"))
     )
-    with progress.shown(count, len(tasks)), beam.Pipeline(execution.runner, execution.options) as pipeline:
+    with progress.shown(count, len(tasks)), _running(execution) as pipeline:
         clips = task_files.read(pipeline, whole_files, "Clips")
         # A shard all of whose clips are rejected is written too, empty.
         every_shard = pipeline | "ShardNames" >> beam.Create([(name, None) for name in shard_names])

@@ -152,6 +152,7 @@ def test_workers_of_dask_write_the_same_bytes(videos, in_memory, tmp_path):
         (["--runner=PortableRunner"], "PortableRunner needs --job_endpoint=HOST:PORT"),
         (["--runner=PortableRunner", "--job_endpoint=localhost"], "No job server answers at --job_endpoint=localhost"),
         (["--runner=PortableRunner", "--job_endpoint=localhost:1"], r"No job server .*:1 \(.*refused\)"),
+        (["--no_wait_until_finish"], "--no_wait_until_finish leaves nobody to finish"),
         (["--runner=SparkleRunner"], "--runner=SparkleRunner cannot be used: Unexpected pipeline runner"),
         (["--runner=no.such.Runner"], "--runner=no.such.Runner cannot be used: No module named 'no'"),
         (["--runner=apache_beam.Runner"], "--runner=apache_beam.Runner cannot be used: .*no attribute 'Runner'"),
