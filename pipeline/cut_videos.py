@@ -12,12 +12,14 @@ from pipeline import clips_to_records, progress
 from pipeline.clips_to_records import ClipTask
 from stat_tf.data import cutting, video
 
+RUNS = "runs"
+
 
 class CutVideo(beam.DoFn):
     """Turns the `ClipTask` of a long video into those of its runs.
 
-    Yields, under the tags of `clips_to_records`, what that yields of a whole video: `REJECTED` for one that cannot
-    be cut, `CONTENTS` for one that can, and `FINGERPRINTS`.
+    Yields (kind, value) pairs: `RUNS`, a `ClipTask`, and what `clips_to_records` yields of a whole video: `REJECTED`
+    for one that cannot be cut, `CONTENTS` for one that can, and `FINGERPRINTS`.
     """
 
     def __init__(self, videos: str, progress: str | None):
@@ -40,12 +42,10 @@ class CutVideo(beam.DoFn):
                 runs = cutting.cut_video(clip.path, clip.clip_seconds, file)
         except (video.VideoError, OSError) as error:
             reason = clips_to_records.open_error(error)
-            yield beam.pvalue.TaggedOutput(
-                clips_to_records.REJECTED, clips_to_records.rejection(clip, self._videos, reason)
-            )
+            yield clips_to_records.REJECTED, clips_to_records.rejection(clip, self._videos, reason)
             progress.report(self._progress, done=1)
         else:
-            yield from (dataclasses.replace(task, run=run) for run in runs)
-            yield beam.pvalue.TaggedOutput(clips_to_records.CONTENTS, (content, (clip.split, clip.path)))
+            yield from ((RUNS, dataclasses.replace(task, run=run)) for run in runs)
+            yield clips_to_records.CONTENTS, (content, (clip.split, clip.path))
             progress.report(self._progress, added=sum(len(run.parts) for run in runs) - 1)
-        yield beam.pvalue.TaggedOutput(clips_to_records.FINGERPRINTS, clips_to_records.fingerprint(clip, content))
+        yield clips_to_records.FINGERPRINTS, clips_to_records.fingerprint(clip, content)
