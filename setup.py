@@ -44,7 +44,16 @@ setuptools.setup(
         # TensorFlow's s3://, az:// and hdfs:// paths.
         "remote": ["apache-beam[aws]>=2.60", "tensorflow-io==0.36.0"],
         "dask": ["dask>=2024.8", "distributed>=2024.8"],
-        "dev": ["flask-cors>=4", "flask>=3", "moto[s3]>=5", "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "ruff>=0.6", "scipy>=1.11"],
+        "dev": [
+            "flask-cors>=4",
+            "flask>=3",
+            "moto[s3]>=5",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+            "scipy>=1.11",
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

@@ -143,7 +143,7 @@ def test_nan_weights_are_reported(data, tmp_path):
         {"id": ["a"], "label": tf.constant([0], tf.int64), "lr": tf.zeros([1, 2, 1, 12, 16, 3], tf.uint8)}
     )
     with pytest.raises(errors.UserError, match="not finite"):
-        evaluation.predict_split(recognizer, [batches], "lr", num_batches=1)
+        evaluation.predict_split(evaluation.answer_of(recognizer), [batches], "lr", num_batches=1)
 
 
 @pytest.fixture(scope="module")
