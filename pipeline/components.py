@@ -63,8 +63,8 @@ def _make_signals(call: Call) -> list[list[str]]:
 
 
 def _export(call: Call) -> list[list[str]]:
-    places = {"run_dir": call.inputs["run"], "warmup_data_dir": call.inputs["examples"], "output": call.output}
-    return [_command("stat_tf.export", call.parameters["flags"], **places)]
+    flags = {"warmup_data_dir": call.inputs["examples"]} | call.parameters["flags"]
+    return [_command("stat_tf.export", flags, run_dir=call.inputs["run"], output=call.output)]
 
 
 def _validate_export(call: Call) -> list[list[str]]:

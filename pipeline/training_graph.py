@@ -22,7 +22,7 @@ _REPEATABLE = ("lr_size", "experiments", "requirements_file", "extra_package")
 _DECIDED = {
     "videos": "--videos",
     **dict.fromkeys(("output", "data_dir", "run_dir", "teacher_run", "init_run", "signals", "model"), ""),
-    **dict.fromkeys(("candidate", "baseline", "pushed", "blessing", "validation", "warmup_data_dir", "overwrite"), ""),
+    **dict.fromkeys(("candidate", "baseline", "pushed", "blessing", "validation", "overwrite"), ""),
 }
 
 
