@@ -96,7 +96,7 @@ def _validation_metrics(directory: str) -> dict[str, Any]:
 
 def _evaluation_metrics(directory: str) -> dict[str, Any]:
     blessing = verdicts.load(directory, verdicts.BLESSING)
-    return {name: blessing[name] for name in ("blessed", "reasons", "prec@1")}
+    return {name: blessing[name] for name in ("blessed", "prec@1")}
 
 
 def _pushed_content(directory: str) -> str:

@@ -39,7 +39,7 @@ def run(graph: Graph, root: str, commands: processes.Commands, keep_other_code: 
         if state.status is Status.TO_DO or state.status is Status.STALE:
             if not state.plan:
                 raise errors.UserError(f"{node.name} cannot be run: it {state.reason}, which is withheld.")
-            print(f"\n{heading}: {state.status.value}{f', {state.reason}' if state.reason else ''}", flush=True)
+            print(f"{heading}: {state.status.value}{f', {state.reason}' if state.reason else ''}", flush=True)
             _bring_about(state, found, commands)
             state = states.state_of(node, found, root, keep_other_code)
             if state.status is not Status.DONE:
@@ -49,7 +49,7 @@ def run(graph: Graph, root: str, commands: processes.Commands, keep_other_code: 
                 )
         else:
             said = state.output if state.status is Status.DONE else state.reason
-            print(f"\n{heading}: {state.status.value}, {said}", flush=True)
+            print(f"{heading}: {state.status.value}, {said}", flush=True)
         found[node.name] = state
     return found
 
@@ -79,7 +79,7 @@ def _bring_about(state: State, before: Mapping[str, State], commands: processes.
         done.append(tuple(command))
         manifest.save(directory, manifest.Progress(plan, tuple(done), seconds))
     manifest.save(directory, _manifest(state, before, tuple(map(tuple, wanted)), seconds))
-    print(f"   {node.name} is done ({seconds:.0f} s): {state.output}", flush=True)
+    print(f"   {node.name} is done ({seconds:.0f} s): {state.output}\n", flush=True)
 
 
 def _manifest(
