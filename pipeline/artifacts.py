@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline import verdicts
 from pipeline.graph import ArtifactType
-from stat_tf import files, versions
+from stat_tf import digests, versions
 from stat_tf.data import info
 
 # What `pipeline.validate_examples` writes.
@@ -46,7 +46,10 @@ def _videos_metrics(directory: str) -> dict[str, Any]:
 
 
 def _examples_content(directory: str) -> str:
-    """That of the description, which has each shard's checksum; the shards must be there, and of their sizes."""
+    """That of the description of a dataset or of teacher signals, which has each shard's checksum.
+
+    The shards must be there, and of their sizes.
+    """
     path = os.path.join(directory, info.FILE_NAME)
     with open(path, encoding="utf-8") as file:
         description = info.DatasetInfo.from_json(file.read(), path)
@@ -55,7 +58,7 @@ def _examples_content(directory: str) -> str:
             size = os.stat(os.path.join(directory, shard.name)).st_size
             if size != shard.num_bytes:
                 raise ValueError(f"{shard.name} has {size} bytes of {shard.num_bytes}")
-    return files.digest(path)
+    return digests.of(path)
 
 
 def _examples_metrics(directory: str) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def _history(directory: str) -> list[dict[str, Any]]:
 
 def _run_content(directory: str) -> str:
     """That of the best weights, which is what other runs, evaluation and export read."""
-    return files.digest(os.path.join(directory, "checkpoints", "best"))
+    return digests.of(os.path.join(directory, "checkpoints", "best"))
 
 
 def _run_metrics(directory: str) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def _evaluation_metrics(directory: str) -> dict[str, Any]:
 def _pushed_content(directory: str) -> str:
     """That of the pushed version, wherever it is served from."""
     pushed = verdicts.load(directory, verdicts.PUSHED)
-    if files.digest(pushed["directory"]) != pushed["model_digest"]:
+    if digests.of(pushed["directory"]) != pushed["model_digest"]:
         raise ValueError(f"{pushed['directory']} is no longer what was pushed")
     return pushed["model_digest"]
 
@@ -119,21 +122,21 @@ def version_dir(model: str) -> str:
 
 
 def _model_content(directory: str) -> str:
-    return files.digest(version_dir(directory) or directory)
+    return digests.of(version_dir(directory) or directory)
 
 
 def _file(name: str) -> Callable[[str], str]:
     """The content of artifacts in which one file says it all."""
-    return lambda directory: files.digest(os.path.join(directory, name))
+    return lambda directory: digests.of(os.path.join(directory, name))
 
 
 VIDEOS = ArtifactType("videos", lambda directory: _listed(directory, lambda status: status.st_size), _videos_metrics)
 EXAMPLES = ArtifactType("examples", _examples_content, _examples_metrics)
 EXAMPLE_REPORT = ArtifactType("report", _file(_REPORT_NAME))
 RUN = ArtifactType("run", _run_content, _run_metrics, _run_progress)
-SIGNALS = ArtifactType("signals", files.digest)
+SIGNALS = ArtifactType("signals", _examples_content, _examples_metrics)
 MODEL = ArtifactType("model", _model_content)
 VALIDATION = ArtifactType("validation", _file(verdicts.VALIDATION), _validation_metrics)
 EVALUATION = ArtifactType("evaluation", _file(verdicts.BLESSING), _evaluation_metrics)
-FIGURES = ArtifactType("figures", files.digest)
+FIGURES = ArtifactType("figures", digests.of)
 PUSHED_MODEL = ArtifactType("pushed", _pushed_content, _pushed_metrics)

@@ -9,10 +9,12 @@ from typing import Any
 
 from pipeline import artifacts, verdicts
 from pipeline.graph import Call, Component
-from stat_tf import files, versions
+from stat_tf import digests, versions
 
 # A parameter of this type: flags of a command, by name; repeated ones as lists.
 Flags = dict
+# For commands that refuse an output that is there: if it is, the pipeline was killed before it could note that.
+_AGAIN = {"overwrite": "true"}
 
 
 def _command(module: str, flags: Mapping[str, Any], **more: str) -> list[str]:
@@ -31,7 +33,7 @@ def _named_files(call: Call) -> dict[str, Any]:
     found = {}
     for name, value in named.items():
         if os.path.isfile(value):
-            found[f"contents of --{name}"] = files.digest(value)
+            found[f"contents of --{name}"] = digests.of(value)
         elif os.path.isdir(value):
             found[f"files of --{name}"] = artifacts.listing(value)
     return found
@@ -43,12 +45,13 @@ def _render(call: Call) -> list[list[str]]:
 
 def _build(call: Call) -> list[list[str]]:
     places = {"videos": call.inputs["videos"]} if "videos" in call.inputs else {}
-    return [_command("pipeline.build_dataset", call.parameters["flags"], **places, output=call.output)]
+    return [_command("pipeline.build_dataset", call.parameters["flags"], **places, output=call.output, **_AGAIN)]
 
 
 def _validate_examples(call: Call) -> list[list[str]]:
     flags = call.parameters["flags"]
-    return [_command("pipeline.validate_examples", flags, data_dir=call.inputs["examples"], output=call.output)]
+    places = {"data_dir": call.inputs["examples"], "output": call.output}
+    return [_command("pipeline.validate_examples", flags, **places, **_AGAIN)]
 
 
 def _train(call: Call) -> list[list[str]]:
@@ -59,7 +62,7 @@ def _train(call: Call) -> list[list[str]]:
 
 def _make_signals(call: Call) -> list[list[str]]:
     places = {"data_dir": call.inputs["examples"], "teacher_run": call.inputs["teacher"], "output": call.output}
-    return [_command("pipeline.teacher_signals", call.parameters["flags"], **places)]
+    return [_command("pipeline.teacher_signals", call.parameters["flags"], **places, **_AGAIN)]
 
 
 def _export(call: Call) -> list[list[str]]:
@@ -79,10 +82,10 @@ def _served_now(call: Call) -> dict[str, Any]:
     Pushing a model does not make the evaluation that it was blessed by out of date.
     """
     push_dir = call.parameters["push_dir"]
-    candidate = files.digest(artifacts.version_dir(call.inputs["model"]))
+    candidate = digests.of(artifacts.version_dir(call.inputs["model"]))
     for version in versions.numbers(push_dir):
         directory = os.path.join(push_dir, str(version))
-        digest = files.digest(directory)
+        digest = digests.of(directory)
         if digest != candidate:
             return {"pushed": directory, "pushed model": digest}
     return {"pushed": "", "pushed model": ""}

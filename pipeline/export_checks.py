@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from stat_tf import errors, files
+from stat_tf import digests, errors
 from stat_tf.inference import model_card, serving, warmup
 from stat_tf.models import two_stream
 from stat_tf.training import checkpoints
@@ -50,7 +50,7 @@ def check(model: str, run_dirs: Sequence[str], max_latency_ms: float, latency_re
       UserError: There is no such export, or no such run.
     """
     path = serving.version_dir(model)
-    report = {"model": path, "model_digest": files.digest(path)}
+    report = {"model": path, "model_digest": digests.of(path)}
     report |= dict.fromkeys(("load_seconds", "first_answer_ms", "latency_ms", "largest_difference"))
     problems = []
     try:

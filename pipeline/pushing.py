@@ -6,7 +6,7 @@ import shutil
 import tempfile
 
 from pipeline import verdicts
-from stat_tf import errors, files, processes, versions
+from stat_tf import digests, errors, processes, versions
 
 # No number, so TF Serving passes over it.
 _ASIDE = ".push-"
@@ -37,14 +37,14 @@ def push(model: str, blessing_dir: str, validation_dir: str, push_dir: str) -> P
       UserError: The model is not blessed or validated, or not the one that was; or it cannot be copied.
     """
     try:
-        digest = files.digest(model)
+        digest = digests.of(model)
     except OSError as error:
         raise errors.UserError(f"{model} cannot be read ({error.strerror}): give --model an export.") from error
     _check(model, digest, blessing_dir, validation_dir)
     with processes.locked(push_dir, "pipeline.push"):
         newest = versions.newest(push_dir)
         there = os.path.join(push_dir, str(newest))
-        if newest and files.digest(there) == digest:
+        if newest and digests.of(there) == digest:
             return Pushed(newest, there, digest)
         try:
             return _copy(model, digest, push_dir, newest + 1)
@@ -80,7 +80,7 @@ def _copy(model: str, digest: str, push_dir: str, version: int) -> Pushed:
     aside = tempfile.mkdtemp(prefix=_ASIDE, dir=push_dir)
     try:
         copied = shutil.copytree(model, os.path.join(aside, "model"))
-        if files.digest(copied) != digest:
+        if digests.of(copied) != digest:
             raise OSError(f"{model} has changed while it was copied")
         directory = os.path.join(push_dir, str(version))
         os.rename(copied, directory)

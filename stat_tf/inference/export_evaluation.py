@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from stat_tf import files
+from stat_tf import digests
 from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
 from stat_tf.inference import evaluation, fit, metrics, model_card, serving
@@ -44,7 +44,7 @@ def evaluate_export(
         )
     source = {
         "model": path,
-        "model_digest": files.digest(path),
+        "model_digest": digests.of(path),
         "data_dir": data_dir,
         "dataset_fingerprint": info.source_fingerprint,
         "split": split,

@@ -10,11 +10,11 @@ import pytest
 from pipeline import code_version, drawing, execution, manifest, states
 from pipeline.graph import ArtifactType, Component, Graph, Node
 from pipeline.states import Status
-from stat_tf import errors, files, processes
+from stat_tf import digests, errors, processes
 
 NUMBER = ArtifactType(
     "number",
-    lambda directory: files.digest(os.path.join(directory, "value")),
+    lambda directory: digests.of(os.path.join(directory, "value")),
     lambda directory: {"value": int(pathlib.Path(directory, "value").read_text())},
     lambda directory: "half of it is there" if os.path.isdir(directory) else "",
 )

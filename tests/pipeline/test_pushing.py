@@ -11,7 +11,7 @@ import time
 import pytest
 
 from pipeline import pushing, verdicts
-from stat_tf import errors, files
+from stat_tf import digests, errors
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def model(tmp_path):
 
 
 def approve(root, model, blessed=True, verdict="pass"):
-    digest = files.digest(str(model))
+    digest = digests.of(str(model))
     fields = {"blessed": blessed, "reasons": [] if blessed else ["It is worse."], "model_digest": digest}
     verdicts.write(str(root / "blessing"), verdicts.BLESSING, fields)
     fields = {"verdict": verdict, "problems": [] if verdict == "pass" else ["It is slow."], "model_digest": digest}
@@ -47,7 +47,7 @@ def test_next_version_is_one_more_than_the_highest(tmp_path, model):
         (tmp_path / "served" / name).mkdir(parents=True)
     pushed = push(tmp_path, model)
     assert (pushed.version, pushed.directory) == (11, str(tmp_path / "served" / "11"))
-    assert files.digest(pushed.directory) == files.digest(str(model))
+    assert digests.of(pushed.directory) == digests.of(str(model))
     assert shown(tmp_path / "served") == ["10", "11", "2", "notes"]
 
 

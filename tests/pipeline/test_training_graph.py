@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import artifacts, components, training_graph
 from pipeline.graph import Call
-from stat_tf import errors, files
+from stat_tf import digests, errors
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -55,7 +55,7 @@ def test_flags_are_the_files_then_those_given(config):
     ]
     (command,) = commands(graph, "examples")
     assert command == [
-        *("pipeline.build_dataset", "--output=out", "--videos=clips"),
+        *("pipeline.build_dataset", "--output=out", "--overwrite=true", "--videos=clips"),
         *("--layout=folders", "--lr_size=12x16", "--lr_size=6x8"),
     ]
 
@@ -156,7 +156,7 @@ def test_evaluator_judges_against_students_and_the_pushed_model(config, tmp_path
 def test_artifacts_tell_damage_from_wholeness(tmp_path):
     served = tmp_path / "served" / "1"
     version(tmp_path / "served", 1, "model")
-    pushed = {"version": 1, "directory": str(served), "model_digest": files.digest(str(served))}
+    pushed = {"version": 1, "directory": str(served), "model_digest": digests.of(str(served))}
     (tmp_path / "pushed.json").write_text(json.dumps(pushed))
     assert artifacts.PUSHED_MODEL.content(str(tmp_path)) == pushed["model_digest"]
     (served / "saved_model.pb").write_text("other")
