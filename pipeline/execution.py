@@ -1,5 +1,6 @@
 """Runs what is not done, one node after the other, each where it was stopped."""
 
+import dataclasses
 import datetime
 import importlib.metadata
 import os
@@ -60,6 +61,8 @@ def _bring_about(state: State, before: Mapping[str, State], commands: processes.
     if manifest.load_manifest(directory):
         _set_aside(directory)
     progress = manifest.load_progress(directory) or manifest.Progress(plan)
+    # What was begun by other code is to say so.
+    plan = dataclasses.replace(plan, code=progress.plan.code)
     manifest.save(directory, progress)
     inputs = {key: source.directory for key, source in plan.inputs.items()}
     wanted = node.component.commands(Call(inputs, node.parameters, plan.observed, state.output))
@@ -78,7 +81,8 @@ def _bring_about(state: State, before: Mapping[str, State], commands: processes.
             manifest.save(directory, manifest.Progress(plan, tuple(done), seconds))
         done.append(tuple(command))
         manifest.save(directory, manifest.Progress(plan, tuple(done), seconds))
-    manifest.save(directory, _manifest(state, before, tuple(map(tuple, wanted)), seconds))
+    commands_run = tuple(map(tuple, wanted))
+    manifest.save(directory, _manifest(dataclasses.replace(state, plan=plan), before, commands_run, seconds))
     print(f"   {node.name} is done ({seconds:.0f} s): {state.output}\n", flush=True)
 
 
@@ -89,9 +93,11 @@ def _manifest(
     try:
         content, metrics = kind.content(output), kind.metrics(output)
     except states.UNREADABLE as error:
+        # Whatever the commands had left is gone: none of them counts as done.
+        manifest.save(state.directory, manifest.Progress(state.plan, (), seconds))
         raise errors.UserError(
             f"{state.node.name} ({state.node.component.name}) has left no whole {kind.name} in {output} "
-            f"({errors.brief(error)}): give the same command again, or delete {state.directory} first."
+            f"({errors.brief(error)}): give the same command again."
         ) from error
     lineage = {}
     for name in state.node.inputs.values():

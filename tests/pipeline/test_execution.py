@@ -191,8 +191,10 @@ def test_begun_output_is_gone_on_with_by_other_code_if_that_is_let_pass(root, co
     with pytest.raises(KeyboardInterrupt):
         run(root, breaks_off="parity")
     code["parity"] = "2"
-    assert run(root, keep=True)[0] == ["parity", "copy"]
-    assert len(os.listdir(os.path.join(root, "parity"))) == 1
+    ran, found = run(root, keep=True)
+    assert ran == ["parity", "copy"] and len(os.listdir(os.path.join(root, "parity"))) == 1
+    assert found["parity"].manifest.plan.code["parity"] == "1"  # the code that began it
+    assert run(root, keep=True)[0] == [] and run(root)[0] == ["prepare", "parity"]
 
 
 def test_withheld_component_is_no_error(root):
@@ -204,9 +206,11 @@ def test_withheld_component_is_no_error(root):
 
 
 def test_component_that_leaves_nothing_is_named(root, monkeypatch):
-    monkeypatch.setattr(Steps, "run_in_view", lambda self, arguments: None)
-    with pytest.raises(errors.UserError, match=r"first \(Source\) has left no whole number in .*/number"):
-        run(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(Steps, "run_in_view", lambda self, arguments: None)
+        with pytest.raises(errors.UserError, match=r"first \(Source\) has left no whole number in .*/number"):
+            run(root)
+    assert run(root)[0] == ["source", "prepare", "parity", "copy"]
 
 
 def test_drawing_shows_each_components_state_and_why(root):
