@@ -24,11 +24,11 @@ $(VENV)/installed: requirements.lock setup.py
 	@touch $@
 
 demo: $(VENV)/installed
-	$(RUN) -m pipeline.demo --output=$(DEMO_DIR)
+	$(RUN) -m pipeline.run --flagfile=configs/demo.flags --output=$(DEMO_DIR)
 
 # The same job, a few clips and epochs of it: does every step work? Its accuracies mean nothing.
 demo-short: $(VENV)/installed
-	$(RUN) -m pipeline.demo --output=$(DEMO_DIR)-short --short
+	$(RUN) -m pipeline.run --flagfile=configs/demo_short.flags --output=$(DEMO_DIR)-short
 
 test: lint
 	$(PYTEST)

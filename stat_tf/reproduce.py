@@ -36,7 +36,8 @@ _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show what would be run, and run 
 
 def main() -> int:
     """Plans, runs what is missing and writes the table."""
-    from stat_tf.reproduction import figure, preparation, processes
+    from stat_tf import processes
+    from stat_tf.reproduction import figure, preparation
 
     session = preparation.prepare(
         table=_TABLE.value,
@@ -52,7 +53,7 @@ def main() -> int:
     if _DRY_RUN.value:
         print(session.preview())
         return 0
-    with processes.locked(_OUTPUT.value) as lock, processes.Commands(lock) as commands:
+    with processes.locked(_OUTPUT.value, "stat_tf.reproduce") as lock, processes.Commands(lock) as commands:
         try:
             session.run(commands)
             if session.table.embeddings:

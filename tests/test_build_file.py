@@ -12,7 +12,12 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FIRST_PARTY = ("stat_tf", "pipeline", "benchmarks", "tests")
 RULES = {"py_library", "py_binary", "py_test"}
 # The imports whose distributions have other names.
-DISTRIBUTIONS = {"absl": "absl_py", "cv2": "opencv_contrib_python_headless", "sklearn": "scikit_learn"}
+DISTRIBUTIONS = {
+    "absl": "absl_py",
+    "cv2": "opencv_contrib_python_headless",
+    "sklearn": "scikit_learn",
+    "tensorflow_serving": "tensorflow_serving_api",
+}
 # Used where they are installed, and not needed: the peer that converted weights are compared with.
 OPTIONAL = {"torch", "torchvision"}
 # The main program of every py_test; a source of theirs and no target of its own.

@@ -8,9 +8,12 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMMANDS = (
+    "pipeline.bless",
     "pipeline.build_dataset",
-    "pipeline.demo",
+    "pipeline.push",
+    "pipeline.run",
     "pipeline.synthetic",
+    "pipeline.validate_export",
     "stat_tf.convert_weights",
     "stat_tf.evaluate",
     "stat_tf.export",

@@ -33,10 +33,20 @@ print(json.dumps(flags.FLAGS.flag_values_dict()))
 """
 
 
+# The commands of files that are no training's, and the flags that each must have beside its file.
+COMMANDS = {
+    "bless": ("pipeline.bless", ("candidate", "output")),
+    "build": ("pipeline.build_dataset", ("videos", "output")),
+    "validate_export": ("pipeline.validate_export", ("model", "run_dir", "output")),
+    "videos": ("pipeline.synthetic", ("output",)),
+}
+
+
 def parsed(path):
     """All flags of the command that a file is for, as they stand with that file."""
-    module = "pipeline.build_dataset" if path.name == "build.flags" else "stat_tf.train"
-    places = ("videos", "output") if path.name == "build.flags" else ("data_dir", "run_dir")
+    module, places = COMMANDS.get(path.stem, ("stat_tf.train", ("data_dir", "run_dir")))
+    if path.parent == CONFIGS:
+        module, places = "pipeline.run", ()
     arguments = [f"--flagfile={path.relative_to(ROOT)}", *(f"--{place}=there" for place in places)]
     if path.name == "common.flags":
         arguments.append("--stage=student")
@@ -48,14 +58,14 @@ def parsed(path):
 
 
 # Of Dataflow's, tests/pipeline/test_dataflow_files.py.
-PATHS = sorted(path for path in CONFIGS.glob("*/*.flags") if path.parent.name != "dataflow")
+PATHS = sorted(path for path in CONFIGS.rglob("*.flags") if path.parent.name != "dataflow")
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_every_flag_file_is_understood_and_says_its_stage(path):
     values = parsed(path)
     *_, stage = path.stem.split("_") if path.stem != "student_longer" else ("student",)
-    assert path.stem in ("build", "common") or values["stage"] == stage
+    assert path.stem in (*COMMANDS, "common") or path.parent == CONFIGS or values["stage"] == stage
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,7 @@ def test_nan_weights_are_reported(data, tmp_path):
         {"id": ["a"], "label": tf.constant([0], tf.int64), "lr": tf.zeros([1, 2, 1, 12, 16, 3], tf.uint8)}
     )
     with pytest.raises(errors.UserError, match="not finite"):
-        evaluation.predict_split(recognizer, [batches], "lr", num_batches=1)
+        evaluation.predict_split(evaluation.answer_of(recognizer), [batches], "lr", num_batches=1)
 
 
 @pytest.fixture(scope="module")
@@ -284,3 +284,17 @@ def test_command_names_what_is_missing(data, tmp_path):
     assert done.returncode == 1 and f"{tmp_path}/none" in done.stderr and "Traceback" not in done.stderr
     done = evaluate(f"--run_dir={tmp_path}/none", f"--data_dir={data}", "--flow_weight=0.5")
     assert done.returncode == 1 and "--flow_run_dir too" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ([], "Give either --run_dir or --model"),
+        (["--run_dir=run", "--model=export"], "Give either --run_dir or --model"),
+        (["--model=export", "--output=out", "--checkpoint=last"], "--checkpoint is about runs"),
+        (["--model=export"], "Give --output too"),
+    ],
+)
+def test_run_and_export_are_told_apart(flags, message):
+    done = evaluate(*flags, "--data_dir=data")
+    assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr

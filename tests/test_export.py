@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline import export_checks
 from stat_tf import errors
 from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
-from stat_tf.inference import evaluation, serving
+from stat_tf.inference import evaluation, export_evaluation, serving
 from stat_tf.training import checkpoints
 from tests import datasets, runs
 
@@ -163,6 +164,18 @@ def test_two_streams_answer_as_their_fused_evaluation(streams):
         ("rgb", str(streams / "rgb")),
         ("flow", str(streams / "flow")),
     ]
+
+
+def test_two_streams_are_evaluated_and_checked_as_one_model(streams):
+    data, run_dirs = str(streams / "data"), [str(streams / "rgb"), str(streams / "flow")]
+    both = {"flow_run_dir": run_dirs[1], "flow_weight": 0.3}
+    _, expected = evaluation.evaluate_run(run_dirs[0], data, "test", flips=True, **both)
+    _, found = export_evaluation.evaluate_export(str(streams / "both"), data, "test", flips=True)
+    np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-5)
+    report = export_checks.check(str(streams / "both"), run_dirs, max_latency_ms=0.0, latency_requests=1)
+    assert report["verdict"] == "pass", report["problems"]
+    report = export_checks.check(str(streams / "both"), run_dirs[:1], max_latency_ms=0.0, latency_requests=1)
+    assert "is of the streams rgb, flow" in report["problems"][0]
 
 
 def test_flow_run_alone_takes_flow(streams, tmp_path):

@@ -11,9 +11,9 @@ import sys
 
 import pytest
 
-from stat_tf import errors
+from stat_tf import errors, processes
 from stat_tf.data import info as info_lib
-from stat_tf.reproduction import figure, preparation, processes, runner, tables
+from stat_tf.reproduction import figure, preparation, runner, tables
 from stat_tf.training import checkpoints
 from tests import datasets, runs
 
@@ -333,7 +333,7 @@ def test_stopped_command_goes_on_where_it_was(root, tmp_path):
     def run():
         return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=500)
 
-    with processes.locked(str(tmp_path)):
+    with processes.locked(str(tmp_path), "stat_tf.reproduce"):
         second = run()
     assert second.returncode == 1 and "Traceback" not in second.stderr
     assert second.stderr.splitlines()[-1].startswith("error: Another python -m stat_tf.reproduce")

@@ -1,7 +1,8 @@
 """Recognizers over a split: what one predicts, and what an RGB and a flow recognizer predict together."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -195,7 +196,7 @@ def _predict_run(
     batches = [run_batches(config, data_dir, info, split, batch_size, snippet) for snippet in snippets]
     with dataset.explain_read_errors(data_dir, info):
         return predict_split(
-            recognizer,
+            answer_of(recognizer),
             batches,
             config.view,
             flips=flips,
@@ -203,20 +204,31 @@ def _predict_run(
         )
 
 
+def answer_of(recognizer: tf.keras.Model) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """A recognizer in inference mode: from clips to probabilities [B, classes] and temporal attention [B, K]."""
+
+    @tf.function(reduce_retracing=True)
+    def answer(clips):
+        outputs = recognizer.activations(clips, training=False)
+        return tf.nn.softmax(outputs.logits), outputs.temporal_attention
+
+    return answer
+
+
 def predict_split(
-    recognizer: tf.keras.Model,
+    answer: Callable[[Any], tuple[tf.Tensor, tf.Tensor]],
     batches: Sequence[tf.data.Dataset],
     view: str,
     *,
     flips: bool = False,
     num_batches: int,
 ) -> Predictions:
-    """Runs a recognizer in inference mode over an evaluation dataset, with a progress bar.
+    """Asks a model about an evaluation dataset, with a progress bar.
 
     Args:
-      recognizer: A `Recognizer`.
+      answer: The model: from clips to probabilities [B, classes] and temporal attention [B, K].
       batches: As of `dataset.evaluation_dataset`, once a snippet, over which predictions are averaged.
-      view: The frames it takes, "hr" or "lr".
+      view: The key of the clips that it takes, "hr" or "lr": a tensor, or one a stream.
       flips: Whether to average over each clip and its mirror image.
       num_batches: For the progress bar.
 
@@ -224,26 +236,20 @@ def predict_split(
       The predictions, clips in the dataset's order: means of probabilities and of temporal attention.
 
     Raises:
-      UserError: The recognizer answers with NaN, so its checkpoint is of no use.
+      UserError: The model answers with NaN, so it is of no use.
     """
-
-    @tf.function(reduce_retracing=True)
-    def answer(clips):
-        outputs = recognizer.activations(clips, training=False)
-        return tf.nn.softmax(outputs.logits), outputs.temporal_attention
-
     rows = []
     for snippets in tqdm.tqdm(
         zip(*batches, strict=True), total=num_batches, desc="evaluating", unit="batch", disable=None
     ):
         looks = [batch[view] for batch in snippets]
         if flips:
-            looks += [mirrored(look) for look in looks]
+            looks += [tf.nest.map_structure(mirrored, look) for look in looks]
         answers = zip(*(answer(look) for look in looks), strict=True)
         rows.append(
             [snippets[0]["id"].numpy(), snippets[0]["label"].numpy(), *(np.mean(each, axis=0) for each in answers)]
         )
     ids, labels, probabilities, attention = (np.concatenate(column) for column in zip(*rows, strict=True))
     if not np.isfinite(probabilities).all():
-        raise errors.UserError("The checkpoint's predictions are not finite numbers: train the run again.")
+        raise errors.UserError("The model's predictions are not finite numbers: train it again.")
     return Predictions(tuple(clip_id.decode() for clip_id in ids), labels, probabilities, attention)

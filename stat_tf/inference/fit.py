@@ -1,5 +1,6 @@
 """Whether runs fit a dataset, and whether two of them are the two streams of one model."""
 
+import dataclasses
 import itertools
 from collections.abc import Sequence
 
@@ -84,27 +85,68 @@ def check_fits(
     Raises:
       UserError: What differs, naming run and dataset, or which shard is missing or cut short.
     """
-    _check_classes(run_dir, config.classes, "dataset", data_dir, info.classes)
-    if config.stream not in info.streams:
+    taken = Clips(
+        classes=config.classes,
+        streams=(config.stream,),
+        view=config.view,
+        num_segments=config.recognizer.num_segments,
+        num_frames=config.recognizer.num_frames,
+        frame_stride=config.frame_stride,
+        lr_size=config.lr_size,
+        flow_method=config.flow_method,
+        flow_bound=config.flow_bound,
+    )
+    check_clips(run_dir, taken, data_dir, info, split)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """The clips that a model takes; attributes as in `model_card.ModelCard`, `lr_size` of no account to an HR model."""
+
+    classes: tuple[str, ...]
+    streams: tuple[str, ...]
+    view: str
+    num_segments: int
+    num_frames: int
+    frame_stride: int
+    lr_size: tuple[int, int]
+    flow_method: str
+    flow_bound: float
+
+
+def check_clips(path: str, taken: Clips, data_dir: str, info: info_lib.DatasetInfo, split: str) -> None:
+    """Checks that a dataset is whole and has the clips that a model takes.
+
+    Args:
+      path: The run or export, for the messages.
+      taken: What it takes.
+      data_dir: The dataset directory.
+      info: Its description.
+      split: The split that will be read.
+
+    Raises:
+      UserError: As `check_fits`.
+    """
+    _check_classes(path, taken.classes, "dataset", data_dir, info.classes)
+    if not set(taken.streams) <= set(info.streams):
         raise errors.UserError(
-            f"{run_dir} reads optical flow, and {data_dir} holds none: build the dataset again with --streams=rgb,flow."
+            f"{path} reads optical flow, and {data_dir} holds none: build the dataset again with --streams=rgb,flow."
         )
-    network = config.recognizer
     kinds = [
-        ("K={} segments a clip", network.num_segments, info.num_segments),
-        ("T={} frames a segment", network.num_frames, info.num_frames),
-        ("frames {} apart", config.frame_stride, info.frame_stride),
+        ("K={} segments a clip", taken.num_segments, info.num_segments),
+        ("T={} frames a segment", taken.num_frames, info.num_frames),
+        ("frames {} apart", taken.frame_stride, info.frame_stride),
     ]
-    if config.view == "lr" and config.lr_size not in info.lr_sizes:
+    if taken.view == "lr" and taken.lr_size not in info.lr_sizes:
         stored = " and ".join(map(sizes.text, info.lr_sizes))
-        kinds.append(("LR frames of {}", sizes.text(config.lr_size), stored))
-    if config.stream == "flow":
-        kinds.append(("optical flow by {}", config.flow_method, info.flow.method))
-        kinds.append(("optical flow of up to {:g} pixels", config.flow_bound, info.flow.bound))
+        kinds.append(("LR frames of {}", sizes.text(taken.lr_size), stored))
+    if "flow" in taken.streams:
+        kinds.append(("optical flow by {}", taken.flow_method, info.flow.method))
+        kinds.append(("optical flow of up to {:g} pixels", taken.flow_bound, info.flow.bound))
     for what, trained, stored in kinds:
         if trained != stored:
             raise errors.UserError(
-                f"{run_dir} was trained with {what.format(trained)}, but {data_dir} has {what.format(stored)}: "
+                f"{path} was trained with {what.format(trained)}, but {data_dir} has {what.format(stored)}: "
                 "build the dataset again to fit the run."
             )
     dataset.check(

@@ -1,8 +1,8 @@
 """The export: a SavedModel that takes the sensor's uint8 frames, their optical flow or both, and answers with names.
 
 `EXPORT/VERSION/` holds the graphs of the streams' networks alone (no teacher, no optimizer, no Keras
-metadata) and two assets: `labels.txt` (a class a line) and `model.json` (see `model_card`). TF Serving
-takes the export's directory as `--model_base_path`.
+metadata), two assets: `labels.txt` (a class a line) and `model.json` (see `model_card`), and warm-up
+requests (see `warmup`). TF Serving takes the export's directory as `--model_base_path`.
 """
 
 import os
@@ -10,10 +10,11 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 
+import numpy as np
 import tensorflow as tf
 
-from stat_tf import errors, files
-from stat_tf.inference import fit, metrics, model_card
+from stat_tf import errors, files, versions
+from stat_tf.inference import fit, metrics, model_card, warmup
 from stat_tf.models import two_stream
 from stat_tf.training import checkpoints, run_config
 
@@ -93,7 +94,13 @@ class ServingModule(tf.Module):
 
 
 def export_run(
-    run_dir: str, export_dir: str, *, flow_run_dir: str = "", flow_weight: float = 0.5, checkpoint: str = "best"
+    run_dir: str,
+    export_dir: str,
+    *,
+    flow_run_dir: str = "",
+    flow_weight: float = 0.5,
+    checkpoint: str = "best",
+    warmup_data_dir: str = "",
 ) -> str:
     """Exports a run's recognizer, or two streams', as the next version.
 
@@ -103,13 +110,14 @@ def export_run(
       flow_run_dir: The flow stream's run directory; "" for one stream.
       flow_weight: The flow stream's share of the scores, 0 to 1.
       checkpoint: "best" or "last".
+      warmup_data_dir: The dataset whose first test clips become the warm-up requests; "" for noise.
 
     Returns:
       The version's directory.
 
     Raises:
-      UserError: A run or its checkpoint is missing or damaged, the two do not go together, or
-        `export_dir` cannot be written.
+      UserError: A run or its checkpoint is missing or damaged, the two do not go together, the dataset does not fit
+        them, or `export_dir` cannot be written.
     """
     run_dirs = (run_dir, flow_run_dir) if flow_run_dir else (run_dir,)
     configs = {directory: run_config.RunConfig.load(directory) for directory in run_dirs}
@@ -118,15 +126,16 @@ def export_run(
     recognizers = {
         config.stream: checkpoints.load_recognizer(directory, checkpoint)[0] for directory, config in configs.items()
     }
-    return write(recognizers, model_card.of_runs(configs, checkpoint, flow_weight), export_dir)
+    clips = warmup.dataset_clips(configs, warmup_data_dir) if warmup_data_dir else None
+    return write(recognizers, model_card.of_runs(configs, checkpoint, flow_weight), export_dir, clips)
 
 
-def _next_version(export_dir: str) -> int:
-    names = files.list_dir(export_dir) if files.is_dir(export_dir) else []
-    return max((int(name) for name in names if name.isdigit()), default=0) + 1
-
-
-def write(recognizers: Mapping[str, tf.keras.Model], card: model_card.ModelCard, export_dir: str) -> str:
+def write(
+    recognizers: Mapping[str, tf.keras.Model],
+    card: model_card.ModelCard,
+    export_dir: str,
+    warmup_clips: Mapping[str, np.ndarray] | None = None,
+) -> str:
     """Writes the next version of an export, whole or not at all.
 
     An object store shows a version while it is being copied there; its graph, without which it is no SavedModel, comes
@@ -136,6 +145,7 @@ def write(recognizers: Mapping[str, tf.keras.Model], card: model_card.ModelCard,
       recognizers: `Recognizer`s whose variables exist, by stream, in the card's order.
       card: What they are.
       export_dir: The directory of versions; made if missing.
+      warmup_clips: For each stream, uint8 [N, *card.clip_shape(stream)], to warm up with; None for noise.
 
     Returns:
       The version's directory, `export_dir/N`.
@@ -156,17 +166,19 @@ def write(recognizers: Mapping[str, tf.keras.Model], card: model_card.ModelCard,
         module = ServingModule(recognizers, card, labels_path, card_path)
         saved = os.path.join(aside, "model")
         tf.saved_model.save(module, saved, signatures={SIGNATURE: module.serve})
-        version_dir = os.path.join(export_dir, str(_next_version(export_dir)))
-        if files.is_remote(version_dir):
+        clips = warmup_clips or warmup.random_clips(card)
+        warmup.write(saved, SIGNATURE, {INPUTS[stream]: each for stream, each in clips.items()})
+        version = os.path.join(export_dir, str(versions.newest(export_dir) + 1))
+        if files.is_remote(version):
             # Who looks too early finds no model, and not a part of one.
-            files.upload_tree(saved, version_dir, last=_GRAPH_NAME)
+            files.upload_tree(saved, version, last=_GRAPH_NAME)
         else:
-            os.rename(saved, version_dir)
+            os.rename(saved, version)
     except OSError as error:
         raise errors.UserError(f"Cannot write an export to {export_dir}: {error.strerror}.") from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    return version_dir
+    return version
 
 
 class ServedModel:
@@ -182,7 +194,7 @@ class ServedModel:
         Raises:
           UserError: There is no such export, or it was not written by `stat_tf.export`.
         """
-        path = _version_dir(path)
+        path = version_dir(path)
         try:
             self._loaded = tf.saved_model.load(path)
         except (OSError, ValueError, IndexError, tf.errors.OpError) as error:
@@ -211,15 +223,20 @@ class ServedModel:
         return self._signature(**{INPUTS[stream]: clip for stream, clip in clips.items()})
 
 
-def _version_dir(path: str) -> str:
+def version_dir(path: str) -> str:
+    """The directory of a SavedModel: the path itself, or the newest version in it.
+
+    Raises:
+      UserError: It is neither.
+    """
     if not files.is_dir(path):
         raise errors.UserError(
             f"There is no export {path}: give --model a directory that python -m stat_tf.export wrote."
         )
     if files.exists(os.path.join(path, _GRAPH_NAME)):
         return path
-    versions = [int(name) for name in files.list_dir(path) if name.isdigit()]
-    versions = [version for version in versions if files.exists(os.path.join(path, str(version), _GRAPH_NAME))]
-    if not versions:
+    # In an object store, a version without its graph is still being written.
+    complete = [n for n in versions.numbers(path) if files.exists(os.path.join(path, str(n), _GRAPH_NAME))]
+    if not complete:
         raise errors.UserError(f"{path} is not a SavedModel: it has no {_GRAPH_NAME} and no numbered version.")
-    return _version_dir(os.path.join(path, str(max(versions))))
+    return os.path.join(path, str(complete[0]))

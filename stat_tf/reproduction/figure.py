@@ -2,8 +2,9 @@
 
 import os
 
+from stat_tf import processes
 from stat_tf.inference import embedding
-from stat_tf.reproduction import processes, report, runner
+from stat_tf.reproduction import report, runner
 from stat_tf.reproduction.session import Session
 
 

@@ -5,8 +5,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 
-from stat_tf import comparison, errors, files
-from stat_tf.reproduction import processes
+from stat_tf import comparison, errors, files, processes
 from stat_tf.reproduction.plan import Run
 from stat_tf.training import checkpoints
 from stat_tf.training.run_config import RunConfig

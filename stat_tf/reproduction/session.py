@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 
+from stat_tf import processes
 from stat_tf.data import sizes
-from stat_tf.reproduction import processes, report, results, runner
+from stat_tf.reproduction import report, results, runner
 from stat_tf.reproduction.plan import Planner, Run, in_order
 from stat_tf.reproduction.tables import Table
 

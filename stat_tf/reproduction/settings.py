@@ -7,9 +7,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 
-from absl import flags
-
-from stat_tf import errors
+from stat_tf import errors, flag_files
 
 # What stat_tf.train takes where a configuration says nothing; tests/reproduction/test_settings.py holds them to it.
 TRAIN_DEFAULTS = {"epochs": 50, "batch_size": 256, "warmup_epochs": 5.0, "decay_epochs": 20.0}
@@ -91,20 +89,7 @@ def parse(arguments: Sequence[str], origin: str) -> dict[str, str]:
     Raises:
       UserError: Something is no flag, or a flag file is missing.
     """
-    try:
-        expanded = flags.FlagValues().read_flags_from_files(list(arguments))
-    except (flags.Error, OSError, UnicodeDecodeError) as error:
-        raise errors.UserError(f"{origin} cannot be read: {errors.brief(error)}.") from error
-    settings = {}
-    for argument in expanded:
-        name, given, value = argument.strip().removeprefix("-").removeprefix("-").partition("=")
-        if not argument.strip().startswith("-") or not name.isidentifier():
-            raise errors.UserError(f"{origin} holds {argument.strip()!r}: write one --name=value a line.")
-        if not given:
-            # Only what is true or false can stand without a value.
-            value, name = ("false", name[2:]) if name.startswith("no") else ("true", name)
-        settings[name] = value.lower() if value.lower() in ("true", "false") else value
-    return settings
+    return dict(flag_files.read(arguments, origin))
 
 
 def scaled(settings: Mapping[str, str], scale: float) -> dict[str, str]:

@@ -10,15 +10,14 @@ import time
 
 import pytest
 
-from stat_tf import errors
-from stat_tf.reproduction import processes
+from stat_tf import errors, processes
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 # Runs the module `work` of the current directory under the lock, as stat_tf.reproduce runs stat_tf.train.
 _OUTER = """
 import sys
-from stat_tf.reproduction import processes
-with processes.locked("out") as lock, processes.Commands(lock) as commands:
+from stat_tf import processes
+with processes.locked("out", "work") as lock, processes.Commands(lock) as commands:
     try:
         commands.run(["work"], "out/log", lambda seconds: None)
     except processes.Stopped as stopped:
@@ -51,7 +50,7 @@ def work(here, code):
 
 
 def run(*arguments, watch=lambda seconds: None):
-    with processes.locked("out") as lock, processes.Commands(lock) as commands:
+    with processes.locked("out", "work") as lock, processes.Commands(lock) as commands:
         commands.run(["work", *arguments], "out/log", watch)
 
 
@@ -122,7 +121,7 @@ def test_ignored_signal_stays_ignored(here, monkeypatch):
     work(here, "import time; time.sleep(0.5)")
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
-        with processes.locked("out") as lock, processes.Commands(lock) as commands:
+        with processes.locked("out", "work") as lock, processes.Commands(lock) as commands:
             os.kill(os.getpid(), signal.SIGHUP)
             commands.run(["work"], "out/log", lambda seconds: os.kill(os.getpid(), signal.SIGHUP))
             commands.check()
@@ -136,20 +135,24 @@ def test_command_left_alone_holds_the_lock(here):
     outer.kill()
     outer.wait(timeout=30)
     assert alive(inner)
-    with pytest.raises(errors.UserError, match="is at work in out: wait for its end"), processes.locked("out"):
+    with pytest.raises(errors.UserError, match="is at work in out: wait for its end"), processes.locked("out", "work"):
         pass
     os.kill(inner, signal.SIGKILL)
     deadline = time.monotonic() + 30
     while alive(inner):
         assert time.monotonic() < deadline
         time.sleep(0.02)
-    with processes.locked("out"):
+    with processes.locked("out", "work"):
         pass
 
 
 def test_second_command_says_so_and_stops(here):
-    message = "Another python -m stat_tf.reproduce"
-    with processes.locked("out"), pytest.raises(errors.UserError, match=message), processes.locked("out"):
+    message = "Another python -m work"
+    with (
+        processes.locked("out", "work"),
+        pytest.raises(errors.UserError, match=message),
+        processes.locked("out", "work"),
+    ):
         pass
 
 
@@ -170,5 +173,5 @@ def test_no_command_is_left_when_watching_it_fails(here):
     with pytest.raises(OSError, match="disk full"):
         run(watch=fail)
     assert time.monotonic() - start < 30
-    with processes.locked("out"):  # nobody holds it
+    with processes.locked("out", "work"):  # nobody holds it
         pass

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from stat_tf import errors
 
 _POLL_SECONDS = 0.5
+_LOCK_NAME = ".lock"
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -63,7 +64,7 @@ class Commands:
             raise Stopped(self._signal)
 
     def run(self, arguments: Sequence[str], log_path: str, watch: Callable[[float], None]) -> None:
-        """Runs `python -m ARGUMENTS` to its end.
+        """Runs `python -m ARGUMENTS` to its end, out of sight.
 
         Args:
           arguments: The module and its flags.
@@ -74,40 +75,59 @@ class Commands:
           Stopped: A signal came; the command has ended.
           UserError: The command failed; the message is its own error.
         """
-        self.check()
         with open(log_path, "a", encoding="utf-8", errors="replace") as log:
             print(f"$ {shown(arguments)}", file=log, flush=True)
-            begin, start = os.path.getsize(log_path), time.monotonic()
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=(self._lock,),
-                # A terminal's Ctrl-C reaches this process only, which passes it on: once, and then waits.
-                process_group=0,
+            begin = os.path.getsize(log_path)
+            code = self._run(arguments, watch, stdout=log, stderr=subprocess.STDOUT)
+        if code:
+            raise errors.UserError(
+                f"python -m {arguments[0]} {_ending(code)}: {_error(log_path, begin)} Its log: {log_path}"
             )
-            if self._signal:  # came between the check and the start
-                self._process.send_signal(_passed_on(self._signal))
-            try:
-                while (code := self._poll()) is None:
-                    watch(time.monotonic() - start)
-            finally:
-                if self._process.poll() is None:  # it is `watch` that failed
-                    self._process.terminate()
-                    self._process.wait()
-                self._process = None
+
+    def run_in_view(self, arguments: Sequence[str]) -> None:
+        """Runs `python -m ARGUMENTS` to its end; it prints, and draws its progress, where this process does.
+
+        Raises:
+          Stopped: A signal came; the command has ended.
+          UserError: The command failed; it has said why itself.
+        """
+        if code := self._run(arguments, lambda seconds: None):
+            raise errors.UserError(f"python -m {arguments[0]} {_ending(code)}; what it said stands above.")
+
+    def _run(self, arguments: Sequence[str], watch: Callable[[float], None], **streams) -> int:
+        self.check()
+        start = time.monotonic()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", *arguments],
+            stdin=subprocess.DEVNULL,
+            pass_fds=(self._lock,),
+            # A terminal's Ctrl-C reaches this process only, which passes it on: once, and then waits.
+            process_group=0,
+            **streams,
+        )
+        if self._signal:  # came between the check and the start
+            self._process.send_signal(_passed_on(self._signal))
+        try:
+            while (code := self._poll()) is None:
+                watch(time.monotonic() - start)
+        finally:
+            if self._process.poll() is None:  # it is `watch` that failed
+                self._process.terminate()
+                self._process.wait()
+            self._process = None
         watch(time.monotonic() - start)
         self.check()
-        if code:
-            how = f"failed with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
-            raise errors.UserError(f"python -m {arguments[0]} {how}: {_error(log_path, begin)} Its log: {log_path}")
+        return code
 
     def _poll(self) -> int | None:
         try:
             return self._process.wait(timeout=_POLL_SECONDS)
         except subprocess.TimeoutExpired:
             return None
+
+
+def _ending(code: int) -> str:
+    return f"failed with exit code {code}" if code > 0 else f"was killed by {signal.Signals(-code).name}"
 
 
 def _passed_on(number: int) -> int:
@@ -121,8 +141,12 @@ def shown(arguments: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def locked(directory: str) -> Iterator[int]:
+def locked(directory: str, command: str) -> Iterator[int]:
     """Holds a directory's lock; made where it is missing.
+
+    Args:
+      directory: What the command writes to.
+      command: The module that `python -m` runs, for the messages.
 
     Yields:
       The lock's file descriptor: processes that inherit it hold the lock too.
@@ -132,19 +156,34 @@ def locked(directory: str) -> Iterator[int]:
     """
     try:
         os.makedirs(directory, exist_ok=True)
-        descriptor = os.open(os.path.join(directory, ".lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(os.path.join(directory, _LOCK_NAME), os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise errors.UserError(
-            f"--output={directory} cannot be written to ({error.strerror}): name a directory that can."
+            f"{directory} cannot be written to ({error.strerror}): name a directory that can."
         ) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield descriptor
     except BlockingIOError:
         raise errors.UserError(
-            f"Another python -m stat_tf.reproduce, or a training that it began, is at work in {directory}: wait for "
-            "its end, stop it, or give another --output."
+            f"Another python -m {command}, or a command that it began, is at work in {directory}: wait for its end, "
+            "stop it, or name another directory."
         ) from None
+    finally:
+        os.close(descriptor)
+
+
+def is_locked(directory: str) -> bool:
+    """Whether a process holds a directory's lock."""
+    try:
+        descriptor = os.open(os.path.join(directory, _LOCK_NAME), os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return False
+    except BlockingIOError:
+        return True
     finally:
         os.close(descriptor)
 

@@ -1,0 +1,156 @@
+"""The pipeline from videos to a served student, as a graph; its settings come from a directory of flag files.
+
+videos -> examples -> example_validation
+             |-> teacher --+-> (signals) -.
+             |             '--------------+-> stat -> export -> export_validation -.
+             '-> student --+--------------'             |                          +-> push
+                           '-> student_longer ----------+-> evaluation ------------'
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pipeline import components
+from pipeline.graph import Graph, Node
+from stat_tf import errors, flag_files
+
+# Flags that mean more when they stand there again. Of others, the last one counts.
+_REPEATABLE = ("lr_size", "experiments", "requirements_file", "extra_package")
+# What the graph decides, and by which of its own flags, if by any.
+_DECIDED = {
+    "videos": "--videos",
+    **dict.fromkeys(("output", "data_dir", "run_dir", "teacher_run", "init_run", "signals", "model"), ""),
+    **dict.fromkeys(("candidate", "baseline", "pushed", "blessing", "validation", "overwrite"), ""),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What a graph is made by.
+
+    Attributes:
+      config_dir: Holds NODE.flags for the nodes: `build.flags` of node examples, `teacher.flags` and so on. Those of
+        teacher, student and stat must be there; with `student_longer.flags`, a student trained on without a teacher
+        is a baseline too; with `videos.flags` and no `videos`, these are rendered.
+      videos: Directory of the videos; "" where they are rendered.
+      push_dir: The directory of versions that TF Serving polls.
+      node_flags: NODE:--name=value, over the files.
+      validate_examples: Whether the dataset is validated.
+      signals: Whether stage stat trains from the teacher's stored signals instead of its network.
+    """
+
+    config_dir: str
+    videos: str
+    push_dir: str
+    node_flags: Sequence[str] = ()
+    validate_examples: bool = True
+    signals: bool = False
+
+
+# The flag files of nodes that have another's name, or another command's.
+_FILES = {
+    "examples": "build",
+    "example_validation": "validate_examples",
+    "export_validation": "validate_export",
+    "evaluation": "bless",
+    "figures": "visualize",
+}
+
+
+def make(settings: Settings) -> Graph:
+    """Makes the graph.
+
+    Raises:
+      UserError: A flag file is missing or holds nonsense, or a flag is given to no node of the graph.
+    """
+    flags = _NodeFlags(settings)
+    longer = flags.has_file("student_longer")
+    examples, networks = {"examples": "examples"}, {"teacher": "teacher", "student": "student"}
+    nodes = []
+
+    def add(name: str, component, inputs: Mapping[str, str], **parameters: Any) -> None:
+        if "flags" in component.parameters:
+            parameters["flags"] = flags.of(name)
+        nodes.append(Node(name, component, inputs, parameters))
+
+    rendered = not settings.videos and flags.has_file("videos")
+    if rendered:
+        add("videos", components.VIDEO_RENDERER, {})
+    add("examples", components.EXAMPLE_GEN, {"videos": "videos"} if rendered else {})
+    if settings.validate_examples:
+        add("example_validation", components.EXAMPLE_VALIDATOR, examples)
+    add("teacher", components.TEACHER_TRAINER, examples)
+    add("student", components.STUDENT_TRAINER, examples)
+    if longer:
+        networks["student_longer"] = "student_longer"
+        add("student_longer", components.STUDENT_TRAINER, examples | {"initial": "student"})
+    if settings.signals:
+        add("signals", components.SIGNAL_GEN, examples | {"teacher": "teacher"})
+    transfer = {"signals": "signals"} if settings.signals else examples | {"teacher": "teacher"}
+    add("stat", components.TRANSFER_TRAINER, transfer | {"initial": "student"})
+    add("export", components.EXPORTER, examples | {"run": "stat"})
+    add("export_validation", components.INFRA_VALIDATOR, {"model": "export", "run": "stat"})
+    add("evaluation", components.EVALUATOR, examples | networks | {"model": "export"}, push_dir=settings.push_dir)
+    add("figures", components.VISUALIZER, examples | networks | {"stat": "stat"})
+    checked = {"model": "export", "evaluation": "evaluation", "validation": "export_validation"}
+    add("push", components.PUSHER, checked, push_dir=settings.push_dir)
+    flags.check_all_used()
+    return Graph(nodes)
+
+
+class _NodeFlags:
+    """The flags of each node: its file's, then those given for it."""
+
+    def __init__(self, settings: Settings):
+        self._settings = settings
+        if not os.path.isdir(settings.config_dir):
+            raise errors.UserError(
+                f"There is no directory {settings.config_dir}: give --config one with flag files, and run from the "
+                "root of the repository."
+            )
+        self._given: dict[str, list[str]] = {}
+        for text in settings.node_flags:
+            name, colon, flag = text.partition(":")
+            if not colon:
+                raise errors.UserError(f"--set={text} names no node: write --set=NODE:--name=value.")
+            self._given.setdefault(name, []).append(flag)
+        self._unused = set(self._given)
+
+    def _path(self, node: str) -> str:
+        return os.path.join(self._settings.config_dir, f"{_FILES.get(node, node)}.flags")
+
+    def has_file(self, node: str) -> bool:
+        return os.path.isfile(self._path(node))
+
+    def of(self, node: str) -> dict[str, Any]:
+        path, given = self._path(node), self._given.get(node, [])
+        self._unused.discard(node)
+        if not self.has_file(node) and node in ("teacher", "student", "stat"):
+            raise errors.UserError(f"{path} is missing: give --config a directory that has the flags of node {node}.")
+        found: dict[str, Any] = {}
+        if self.has_file(node):
+            found |= _gathered(flag_files.read([f"--flagfile={path}"], path))
+        found |= _gathered(flag_files.read(given, f"--set={node}:"))
+        for name in found.keys() & _DECIDED.keys():
+            mend = f"give {_DECIDED[name]} instead" if _DECIDED[name] else "leave it out"
+            raise errors.UserError(f"--{name} of node {node} is decided by the pipeline: {mend}.")
+        if node == "examples" and self._settings.videos:
+            found = {"videos": self._settings.videos} | found
+        return found
+
+    def check_all_used(self) -> None:
+        if self._unused:
+            raise errors.UserError(f"--set={min(self._unused)}:... is for a node that this pipeline does not have.")
+
+
+def _gathered(flags: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Flags by name: of repeatable ones all values, of others the last."""
+    found: dict[str, Any] = {}
+    for name, value in flags:
+        if name in _REPEATABLE:
+            found.setdefault(name, []).append(value)
+        else:
+            found[name] = value
+    return found

@@ -1,0 +1,255 @@
+"""The engine on a graph of small steps that really write files: what runs, what does not, and what --show says."""
+
+import json
+import os
+import pathlib
+import shutil
+
+import pytest
+
+from pipeline import code_version, drawing, execution, manifest, states
+from pipeline.graph import ArtifactType, Component, Graph, Node
+from pipeline.states import Status
+from stat_tf import digests, errors, processes
+
+NUMBER = ArtifactType(
+    "number",
+    lambda directory: digests.of(os.path.join(directory, "value")),
+    lambda directory: {"value": int(pathlib.Path(directory, "value").read_text())},
+    lambda directory: "half of it is there" if os.path.isdir(directory) else "",
+)
+OTHER = ArtifactType("other", NUMBER.content)
+
+
+def _source(call):
+    return [["source", call.output, str(call.parameters["value"])]]
+
+
+def _parity(call):
+    return [["prepare", call.output], ["parity", call.output, call.inputs["of"]]]
+
+
+def _copy(call):
+    return [["copy", call.output, call.inputs["of"]]]
+
+
+SOURCE = Component("Source", {}, NUMBER, {"value": int}, _source)
+PARITY = Component("Parity", {"of": NUMBER}, NUMBER, {}, _parity)
+COPY = Component("Copy", {"of": NUMBER}, NUMBER, {}, _copy)
+GATED = Component(
+    "Gated", {"of": NUMBER}, NUMBER, {}, _copy, withheld=lambda inputs: "odd" if _read(inputs["of"]) % 2 else ""
+)
+
+
+def _read(directory):
+    return int(pathlib.Path(directory, "value").read_text())
+
+
+class Steps(processes.Commands):
+    """Does the steps in this process; remembers which."""
+
+    def __init__(self, fails="", breaks_off=""):
+        super().__init__(lock=-1)
+        self.ran, self._fails, self._breaks_off = [], fails, breaks_off
+
+    def run_in_view(self, arguments):
+        step, output, *rest = arguments
+        self.ran.append(step)
+        os.makedirs(output, exist_ok=True)
+        if step == "prepare":
+            return
+        value = int(rest[0]) if step == "source" else _read(rest[0])
+        pathlib.Path(output, "value").write_text(str(value % 2 if step == "parity" else value))
+        if step == self._fails:
+            raise errors.UserError("python -m step failed with exit code 1; what it said stands above.")
+        if step == self._breaks_off:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def code(monkeypatch):
+    """The modules' digests, which a test may change."""
+    versions = dict.fromkeys(("source", "prepare", "parity", "copy"), "1")
+    monkeypatch.setattr(code_version, "of_modules", lambda names: {name: versions[name] for name in names})
+    return versions
+
+
+@pytest.fixture
+def root(tmp_path, code):
+    return str(tmp_path / "out")
+
+
+def graph(value=1, *more):
+    return Graph(
+        [
+            Node("first", SOURCE, {}, {"value": value}),
+            Node("parity", PARITY, {"of": "first"}, {}),
+            Node("last", COPY, {"of": "parity"}, {}),
+            *more,
+        ]
+    )
+
+
+def run(root, value=1, *more, keep=False, **behaviour):
+    """The steps that were run, and the states."""
+    steps = Steps(**behaviour)
+    found = execution.run(graph(value, *more), root, steps, keep)
+    return steps.ran, found
+
+
+def statuses(root, value=1, keep=False):
+    return {name: state.status for name, state in states.survey(graph(value), root, keep).items()}
+
+
+def test_everything_is_made_once(root):
+    assert set(statuses(root).values()) == {Status.TO_DO}
+    ran, found = run(root)
+    assert ran == ["source", "prepare", "parity", "copy"]
+    assert {state.status for state in found.values()} == {Status.DONE}
+    assert run(root)[0] == []
+
+
+def test_manifest_says_what_an_output_was_made_from(root):
+    _, found = run(root, 5)
+    fields = json.loads(pathlib.Path(found["last"].directory, "manifest.json").read_text())
+    assert fields["lineage"] == {"first": found["first"].output, "parity": found["parity"].output}
+    assert fields["metrics"] == {"value": 1} and fields["plan"]["component"] == "Copy"
+    assert fields["commands"] == [["copy", found["last"].output, found["parity"].output]]
+    assert fields["plan"]["inputs"]["of"]["fingerprint"] == found["parity"].manifest.fingerprint
+    assert "tensorflow" in fields["versions"]
+    assert manifest.load_manifest(found["last"].directory) == found["last"].manifest
+
+
+def test_changed_parameter_is_named_and_runs_what_follows_from_it(root):
+    run(root, 1)
+    found = states.survey(graph(2), root)
+    assert (found["first"].status, found["first"].reason) == (Status.STALE, "value 1 -> 2")
+    assert (found["last"].status, found["last"].reason) == (Status.STALE, "waits for parity")
+    assert run(root, 2)[0] == ["source", "prepare", "parity", "copy"]
+
+
+def test_output_made_anew_that_comes_out_the_same_leaves_what_reads_it(root):
+    run(root, 1)
+    assert run(root, 3)[0] == ["source", "prepare", "parity"]
+
+
+def test_earlier_settings_find_their_outputs_again(root):
+    run(root, 1)
+    run(root, 2)
+    assert run(root, 1)[0] == []
+
+
+def test_failure_names_the_component_and_leaves_no_manifest(root):
+    steps = Steps(fails="parity")
+    with pytest.raises(errors.UserError, match=r"parity \(Parity\) failed: .* exit code 1"):
+        execution.run(graph(), root, steps)
+    assert statuses(root) == {"first": Status.DONE, "parity": Status.TO_DO, "last": Status.TO_DO}
+    assert not list(pathlib.Path(root, "parity").rglob("manifest.json"))
+
+
+@pytest.mark.parametrize("how", ["fails", "breaks_off"])
+def test_component_goes_on_with_the_command_that_did_not_end(root, how):
+    with pytest.raises((errors.UserError, KeyboardInterrupt)):
+        run(root, **{how: "parity"})
+    state = states.survey(graph(), root)["parity"]
+    assert state.reason == "begun, half of it is there; goes on there"
+    assert run(root)[0] == ["parity", "copy"]
+
+
+def test_output_without_a_whole_manifest_is_not_taken(root):
+    _, found = run(root)
+    path = pathlib.Path(found["parity"].directory, "manifest.json")
+    path.write_text(path.read_text()[:-20])
+    assert statuses(root)["parity"] is Status.TO_DO
+    os.remove(path)
+    assert statuses(root)["parity"] is Status.TO_DO
+
+
+def test_changed_and_missing_outputs_are_set_aside_and_made_anew(root):
+    _, found = run(root)
+    pathlib.Path(found["parity"].output, "value").write_text("7")
+    assert states.survey(graph(), root)["parity"].reason.startswith("changed since it was made")
+    assert run(root)[0] == ["prepare", "parity"]
+    assert pathlib.Path(found["parity"].directory + ".damaged", "number", "value").read_text() == "7"
+    shutil.rmtree(found["parity"].output)
+    assert states.survey(graph(), root)["parity"].reason.startswith("no longer whole")
+    assert run(root)[0] == ["prepare", "parity"]
+
+
+def test_other_code_runs_a_component_again_or_is_let_pass(root, code):
+    run(root)
+    code["parity"] = "2"
+    state = states.survey(graph(), root)["parity"]
+    assert (state.status, state.reason) == (Status.STALE, "other code: parity")
+    kept = states.survey(graph(), root, keep_other_code=True)
+    assert kept["parity"].reason == "kept, though its code has changed: parity"
+    assert run(root, keep=True)[0] == []
+    assert run(root)[0] == ["prepare", "parity"]
+
+
+def test_begun_output_is_gone_on_with_by_other_code_if_that_is_let_pass(root, code):
+    with pytest.raises(KeyboardInterrupt):
+        run(root, breaks_off="parity")
+    code["parity"] = "2"
+    ran, found = run(root, keep=True)
+    assert ran == ["parity", "copy"] and len(os.listdir(os.path.join(root, "parity"))) == 1
+    assert found["parity"].manifest.plan.code["parity"] == "1"  # the code that began it
+    assert run(root, keep=True)[0] == [] and run(root)[0] == ["prepare", "parity"]
+
+
+def test_withheld_component_is_no_error(root):
+    gated = Node("gated", GATED, {"of": "first"}, {})
+    ran, found = run(root, 1, gated)
+    assert ran == ["source", "prepare", "parity", "copy"]
+    assert (found["gated"].status, found["gated"].reason) == (Status.WITHHELD, "odd")
+    assert run(root, 2, gated)[1]["gated"].status is Status.DONE
+
+
+def test_component_that_leaves_nothing_is_named(root, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(Steps, "run_in_view", lambda self, arguments: None)
+        with pytest.raises(errors.UserError, match=r"first \(Source\) has left no whole number in .*/number"):
+            run(root)
+    assert run(root)[0] == ["source", "prepare", "parity", "copy"]
+
+
+def test_drawing_shows_each_components_state_and_why(root):
+    run(root, 1)
+    shown = drawing.draw(states.survey(graph(2), root), running=False).splitlines()
+    assert shown[0] == "3 components: 3 stale"
+    assert shown[2:4] == ["! first   Source  stale", "      value 1 -> 2"]
+    assert shown[4] == "! parity  Parity  stale     <- first"
+    shown = drawing.draw(states.survey(graph(1), root), running=False).splitlines()
+    assert shown[0] == "3 components: 3 done" and shown[2] == "+ first   Source  done"
+    assert any("/number: value" in line for line in shown[3:5])
+
+
+def test_drawing_shows_what_runs_and_how_far_it_is(root):
+    with pytest.raises(KeyboardInterrupt):
+        run(root, breaks_off="parity")
+    shown = drawing.draw(states.survey(graph(), root), running=True).splitlines()
+    assert shown[0] == "3 components: 1 done, 2 to do; parity runs now"
+    assert "> parity  Parity  runs now  <- first" in shown
+    assert "      begun, half of it is there" in shown
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ([Node("a", SOURCE, {}, {"value": 1})] * 2, "Two nodes"),
+        ([Node("a", SOURCE, {}, {})], "Node a has the parameters none; a Source takes value"),
+        ([Node("a", SOURCE, {}, {"value": "1"})], "Parameter value of node a is no int: '1'"),
+        ([Node("a", COPY, {}, {})], "Node a has the inputs none; a Copy takes of"),
+        ([Node("a", COPY, {"of": "b"}, {})], "reads the output of b, which does not come before it"),
+        (
+            [
+                Node("a", Component("Maker", {}, OTHER, {}, _source), {}, {}),
+                Node("b", COPY, {"of": "a"}, {}),
+            ],
+            "takes number as of, and a makes other",
+        ),
+    ],
+)
+def test_nodes_must_have_what_their_components_declare(nodes, message):
+    with pytest.raises(errors.UserError, match=message):
+        Graph(nodes)

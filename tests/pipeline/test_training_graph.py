@@ -1,0 +1,165 @@
+"""The graph that a directory of flag files makes, and the commands of its nodes."""
+
+import json
+import pathlib
+
+import pytest
+
+from pipeline import artifacts, components, training_graph
+from pipeline.graph import Call
+from stat_tf import digests, errors
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+
+@pytest.fixture
+def config(tmp_path):
+    directory = tmp_path / "config"
+    directory.mkdir()
+    (directory / "common.flags").write_text("--width=0.5\n--epochs=3\n")
+    for name in ("teacher", "student", "stat"):
+        (directory / f"{name}.flags").write_text(f"--flagfile={directory}/common.flags\n--stage={name}\n")
+    (directory / "build.flags").write_text("# a comment\n--layout=folders\n--lr_size=12x16\n--lr_size=6x8\n")
+    return directory
+
+
+def make(config, **changes):
+    settings = {"config_dir": str(config), "videos": "clips", "push_dir": "served"}
+    return training_graph.make(training_graph.Settings(**settings | changes))
+
+
+def commands(graph, name, **inputs):
+    node = graph.nodes[name]
+    return node.component.commands(Call(inputs, node.parameters, {}, "out"))
+
+
+def test_files_of_the_directory_decide_on_the_nodes(config):
+    assert list(make(config).nodes) == [
+        *("examples", "example_validation", "teacher", "student", "stat"),
+        *("export", "export_validation", "evaluation", "figures", "push"),
+    ]
+    (config / "student_longer.flags").write_text("--stage=student\n")
+    (config / "videos.flags").write_text("")
+    graph = make(config, videos="", validate_examples=False)
+    assert list(graph.nodes)[:5] == ["videos", "examples", "teacher", "student", "student_longer"]
+    assert graph.nodes["student_longer"].inputs == {"examples": "examples", "initial": "student"}
+    assert graph.nodes["evaluation"].inputs["student_longer"] == "student_longer"
+
+
+def test_flags_are_the_files_then_those_given(config):
+    graph = make(config, node_flags=["teacher:--epochs=5", "teacher:--noflip"])
+    (command,) = commands(graph, "teacher", examples="data")
+    assert command == [
+        *("stat_tf.train", "--data_dir=data", "--run_dir=out"),
+        *("--width=0.5", "--epochs=5", "--stage=teacher", "--flip=false"),
+    ]
+    (command,) = commands(graph, "examples")
+    assert command == [
+        *("pipeline.build_dataset", "--output=out", "--overwrite=true", "--videos=clips"),
+        *("--layout=folders", "--lr_size=12x16", "--lr_size=6x8"),
+    ]
+
+
+def test_student_learns_from_the_teacher_or_from_its_signals(config):
+    (online,) = commands(make(config), "stat", examples="data", teacher="t", initial="s")
+    assert online[1:5] == ["--data_dir=data", "--teacher_run=t", "--init_run=s", "--run_dir=out"]
+    graph = make(config, signals=True)
+    assert graph.nodes["signals"].inputs == {"examples": "examples", "teacher": "teacher"}
+    assert graph.nodes["stat"].inputs == {"signals": "signals", "initial": "student"}
+    (stored,) = commands(graph, "stat", signals="sig", initial="s")
+    assert stored[1:4] == ["--signals=sig", "--init_run=s", "--run_dir=out"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "message"),
+    [
+        ("teacher:--run_dir=x", "--run_dir of node teacher is decided by the pipeline: leave it out"),
+        ("examples:--videos=x", "is decided by the pipeline: give --videos instead"),
+        ("teecher:--epochs=1", "--set=teecher:... is for a node that this pipeline does not have"),
+        ("--epochs=1", "names no node: write --set=NODE:--name=value"),
+        ("teacher:epochs=1", "holds 'epochs=1': write one --name=value a line"),
+    ],
+)
+def test_flags_of_no_use_are_named(config, flag, message):
+    with pytest.raises(errors.UserError, match=message):
+        make(config, node_flags=[flag])
+
+
+def test_missing_files_are_named(config):
+    (config / "stat.flags").unlink()
+    with pytest.raises(errors.UserError, match="stat.flags is missing"):
+        make(config)
+    with pytest.raises(errors.UserError, match="There is no directory none"):
+        make("none")
+
+
+def test_projects_own_configurations_make_graphs(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for name in ("configs/ucf101_10", "configs/ucf101_resnet34", "configs/ucf101_r2plus1d_18"):
+        assert "stat" in make(name).nodes
+    assert "videos" in make("configs/demo", videos="").nodes
+
+
+def test_changed_video_or_weights_file_is_seen(config, tmp_path):
+    (tmp_path / "clips").mkdir()
+    (tmp_path / "clips" / "a.mp4").write_bytes(b"1")
+    (tmp_path / "weights").write_bytes(b"1")
+    graph = make(config, videos=str(tmp_path / "clips"), node_flags=[f"teacher:--init_from={tmp_path / 'weights'}"])
+
+    def observed(name):
+        node = graph.nodes[name]
+        return node.component.observe(Call({}, node.parameters, {}, ""))
+
+    before = observed("examples"), observed("teacher")
+    assert list(before[0]) == ["files of --videos"] and list(before[1]) == ["contents of --init_from"]
+    (tmp_path / "clips" / "a.mp4").write_bytes(b"12")
+    (tmp_path / "weights").write_bytes(b"2")
+    assert before[0] != observed("examples") and before[1] != observed("teacher")
+
+
+def version(directory, number, text):
+    path = directory / str(number)
+    path.mkdir(parents=True)
+    (path / "saved_model.pb").write_text(text)
+
+
+def test_evaluator_compares_with_the_newest_version_that_is_not_the_candidate(config, tmp_path):
+    """Else a push would make the evaluation that it rests on out of date, and be followed by another push."""
+    version(tmp_path / "model", 1, "candidate")
+    node = make(config, push_dir=str(tmp_path / "served")).nodes["evaluation"]
+    call = Call({"model": str(tmp_path / "model")}, node.parameters, {}, "out")
+    assert node.component.observe(call) == {"pushed": "", "pushed model": ""}
+    version(tmp_path / "served", 9, "older")
+    before = node.component.observe(call)
+    assert before["pushed"] == str(tmp_path / "served" / "9")
+    version(tmp_path / "served", 10, "candidate")
+    assert node.component.observe(call) == before
+    version(tmp_path / "served", 11, "newer")
+    assert node.component.observe(call)["pushed"] == str(tmp_path / "served" / "11")
+
+
+def test_evaluator_judges_against_students_and_the_pushed_model(config, tmp_path):
+    version(tmp_path / "model", 1, "candidate")
+    node = make(config, node_flags=["evaluation:--min_gain=2"]).nodes["evaluation"]
+    inputs = {"examples": "data", "teacher": "t", "student": "s", "model": str(tmp_path / "model")}
+    *evaluations, bless = node.component.commands(Call(inputs, node.parameters, {"pushed": "served/3"}, "out"))
+    assert [command[1] for command in evaluations] == [
+        *("--run_dir=t", "--run_dir=s", f"--model={tmp_path / 'model' / '1'}", "--model=served/3")
+    ]
+    assert all("--split=test" in command for command in evaluations)
+    assert bless == [
+        *("pipeline.bless", "--output=out", "--candidate=out/candidate", "--baseline=out/student"),
+        *("--pushed=out/pushed", "--min_gain=2"),
+    ]
+
+
+def test_artifacts_tell_damage_from_wholeness(tmp_path):
+    served = tmp_path / "served" / "1"
+    version(tmp_path / "served", 1, "model")
+    pushed = {"version": 1, "directory": str(served), "model_digest": digests.of(str(served))}
+    (tmp_path / "pushed.json").write_text(json.dumps(pushed))
+    assert artifacts.PUSHED_MODEL.content(str(tmp_path)) == pushed["model_digest"]
+    (served / "saved_model.pb").write_text("other")
+    with pytest.raises(ValueError, match="no longer what was pushed"):
+        artifacts.PUSHED_MODEL.content(str(tmp_path))
+    assert components.PUSHER.output is artifacts.PUSHED_MODEL
