@@ -17,11 +17,13 @@ All options of Apache Beam are understood too: --runner, --direct_num_workers, -
 --runner, the job uses the cores of this machine.
 """
 
+import functools
 import logging
 import sys
 
 from absl import flags
 
+from pipeline import beam_flags
 from stat_tf import command, errors
 from stat_tf.data import sizes
 
@@ -81,18 +83,6 @@ flags.DEFINE_enum(
 flags.mark_flags_as_required(["output"])
 
 _beam_arguments: list[str] = []
-
-
-def _parse_flags(argv: list[str]) -> list[str]:
-    """Takes our flags; what remains has to be Beam's."""
-    FLAGS.set_gnu_getopt()  # Beam's "--option value" does not end our flags
-    try:
-        remaining = FLAGS(argv, known_only=True)
-    except flags.Error as error:
-        print(f"FATAL Flags parsing error: {error}\nPass --helpshort to see help on flags.", file=sys.stderr)
-        sys.exit(1)
-    _beam_arguments.extend(remaining[1:])
-    return remaining[:1]
 
 
 def _flow():
@@ -160,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, flags_parser=_parse_flags)
+    command.run(main, flags_parser=functools.partial(beam_flags.parse, ours=FLAGS, others=_beam_arguments))

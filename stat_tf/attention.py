@@ -24,6 +24,11 @@ def spatial_attention_map(activation: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(tf.abs(tf.cast(activation, tf.float32)), axis=-1)
 
 
+def normalized(values: tf.Tensor) -> tf.Tensor:
+    """Q / |Q|_2 of each row: float32 of the same shape, [N, ...]; zero where Q is."""
+    return tf.reshape(_normalized_vectors(values), tf.shape(values))
+
+
 def attention_distance(student: tf.Tensor, teacher: tf.Tensor, squared: bool = False) -> tf.Tensor:
     """The summand of equations 2 and 3: || q_s / |q_s| - q_t / |q_t| ||_2.
 
@@ -61,12 +66,44 @@ def sat_distances(
     Returns:
       float32 [stages, N].
     """
-    distances = []
-    for student, teacher in zip(student_stages, teacher_stages, strict=True):
-        student_map, teacher_map = _map_over_time(student), _map_over_time(teacher)
-        teacher_map = match_grid(teacher_map, tuple(student_map.shape[1:]))
-        distances.append(attention_distance(student_map, teacher_map, squared))
-    return tf.stack(distances)
+    teacher_maps = maps_on_grids(teacher_stages, [grid_of(stage) for stage in student_stages])
+    return map_distances(student_stages, teacher_maps, squared)
+
+
+def map_distances(
+    student_stages: Sequence[tf.Tensor], teacher_maps: Sequence[tf.Tensor], squared: bool = False
+) -> tf.Tensor:
+    """Equation 2's terms from a teacher's maps in place of its block outputs.
+
+    Args:
+      student_stages: Block outputs [N, T', h, w, C] or [N, h, w, C], of static grid.
+      teacher_maps: [N, T', h, w] on the student's grids, any float dtype; of any norm, as it does not count.
+      squared: Whether to square the norms.
+
+    Returns:
+      float32 [stages, N].
+    """
+    pairs = zip(student_stages, teacher_maps, strict=True)
+    return tf.stack([attention_distance(_map_over_time(stage), of_teacher, squared) for stage, of_teacher in pairs])
+
+
+def maps_on_grids(stages: Sequence[tf.Tensor], grids: Sequence[tuple[int, int, int]]) -> list[tf.Tensor]:
+    """A teacher's attention maps, brought to the student's grids (`match_grid`).
+
+    Args:
+      stages: Block outputs [N, T', H, W, C] or [N, H, W, C], of static grid.
+      grids: The student's (T', h, w), stage by stage.
+
+    Returns:
+      float32 [N, T', h, w] by stage.
+    """
+    return [match_grid(_map_over_time(stage), grid) for stage, grid in zip(stages, grids, strict=True)]
+
+
+def grid_of(stage: tf.Tensor) -> tuple[int, int, int]:
+    """The static grid (T', h, w) of a block's output [N, T', h, w, C] or [N, h, w, C]; the latter has T' = 1."""
+    sides = tuple(stage.shape[1:-1])
+    return sides if len(sides) == 3 else (1, *sides)
 
 
 def tat_distances(

@@ -5,6 +5,9 @@ r"""Trains a teacher, a student, or a student with a teacher's attention (with l
     python -m stat_tf.train --stage=stat --data_dir=DATA --run_dir=RUNS/stat \
         --teacher_run=RUNS/teacher --init_run=RUNS/student
 
+In place of a dataset and a teacher, stages student, unsupervised and stat take what a teacher said of the dataset,
+stored beside LR frames by python -m pipeline.teacher_signals: --signals=SIGNALS.
+
 Stage unsupervised, SAT and TAT alone on unlabelled clips, may come before stage stat, whose --init_run it then is.
 
 Run it again to resume: a run goes on from its newest checkpoint and ends as if it had never been
@@ -19,7 +22,10 @@ from stat_tf import command
 
 _SETTINGS = (
     flags.DEFINE_enum("stage", None, ["teacher", "student", "unsupervised", "stat"], "What to train.", required=True),
-    flags.DEFINE_string("data_dir", None, "Dataset directory, from python -m pipeline.build_dataset.", required=True),
+    flags.DEFINE_string("data_dir", None, "Dataset directory, from python -m pipeline.build_dataset."),
+    flags.DEFINE_string(
+        "signals", None, "In place of data_dir and teacher_run: directory from python -m pipeline.teacher_signals."
+    ),
     flags.DEFINE_string("teacher_run", "", "Stages stat and unsupervised: run directory of the teacher."),
     flags.DEFINE_string(
         "init_run", "", "Run directory whose best weights to start from; stages stat and unsupervised: the student's."
@@ -161,6 +167,7 @@ _SETTINGS = (
     flags.DEFINE_integer("max_to_keep", 2, "How many checkpoints of epochs and, amid an epoch, of steps are kept.", 1),
     flags.DEFINE_integer("log_steps", 50, "Steps between two points of the TensorBoard curves.", 1),
 )
+flags.mark_flags_as_mutual_exclusive(["data_dir", "signals"], required=True)
 _RUN_DIR = flags.DEFINE_string("run_dir", None, "Where this run is kept.", required=True)
 
 
@@ -170,7 +177,7 @@ def main() -> None:
     from stat_tf.training import loop, resolve
 
     settings = {flag.name: flag.value for flag in _SETTINGS}
-    info = info_lib.load(settings["data_dir"])
+    info = info_lib.load_signals(settings["signals"]) if settings["signals"] else info_lib.load(settings["data_dir"])
     config = resolve.resolve(settings, info)
     loop.set_up_runtime(config)
     progress = loop.train(config, info, _RUN_DIR.value)

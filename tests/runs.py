@@ -9,6 +9,7 @@ from stat_tf.training import assembly, checkpoints, loop, resolve
 SETTINGS = {
     "stage": "student",
     "data_dir": None,
+    "signals": None,
     "teacher_run": "",
     "init_run": "",
     "allow_other_data": False,

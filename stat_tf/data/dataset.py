@@ -18,9 +18,9 @@ from stat_tf import errors, files, stores
 from stat_tf.data import augment, degrade, record, shares, sizes
 from stat_tf.data import info as info_lib
 from stat_tf.data import mixup as mixup_lib
-from stat_tf.streams import CHANNELS
+from stat_tf.data import views as views_lib
 
-VIEWS = ("hr", "lr")
+VIEWS = views_lib.VIEWS
 # Memory for the shuffle buffer, which holds whole records.
 _SHUFFLE_BYTES = 512 * 2**20
 
@@ -154,47 +154,6 @@ def _shuffle_buffer(info: info_lib.DatasetInfo, splits: Sequence[str]) -> int:
     return int(min(num_clips, max(1, _SHUFFLE_BYTES // clip_bytes)))
 
 
-def _decode_jpeg(image: tf.Tensor) -> tf.Tensor:
-    # The default method, INTEGER_FAST, is off by a grey level on average: half as much as the sensor's
-    # noise, and LR frames made in training would differ by it from the stored ones.
-    return tf.io.decode_jpeg(image, channels=3, dct_method="INTEGER_ACCURATE")
-
-
-def _decode_png(image: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_png(image, channels=3)
-
-
-def _decode(encoded: tf.Tensor, decode: Callable[[tf.Tensor], tf.Tensor], size: Sequence[int]) -> tf.Tensor:
-    """Decodes string [N] to uint8 [N, *size, 3]."""
-
-    def decode_one(image):
-        return tf.ensure_shape(decode(image), [*size, 3])
-
-    return tf.map_fn(decode_one, encoded, fn_output_signature=tf.TensorSpec([*size, 3], tf.uint8))
-
-
-def _decode_flow(encoded: tf.Tensor, size: Sequence[int]) -> tf.Tensor:
-    """Decodes string [N] to uint8 [N, *size, 2]."""
-    return _decode(encoded, _decode_png, size)[..., : CHANNELS["flow"]]
-
-
-def _image_prefixes(info: info_lib.DatasetInfo, stream: str, lr_size: Sequence[int]) -> dict[str, str]:
-    """Where a record keeps a stream's HR and LR images."""
-    suffix = record.FLOW_PREFIX if stream == "flow" else ""
-    return {"hr": suffix, "lr": record.lr_prefix(tuple(lr_size), info.lr_sizes) + suffix}
-
-
-def _choose(encoded: tf.Tensor, snippets: tf.Tensor, info: info_lib.DatasetInfo) -> tf.Tensor:
-    """Picks one snippet a segment: string [K*S*T], snippet numbers [K] -> string [K*T]."""
-    by_segment = tf.reshape(encoded, [info.num_segments, info.num_snippets, info.num_frames])
-    return tf.reshape(tf.gather(by_segment, snippets, axis=1, batch_dims=1), [-1])
-
-
-def _to_clip(frames: tf.Tensor, info: info_lib.DatasetInfo) -> tf.Tensor:
-    """[K*T, H, W, 3] -> [K, T, H, W, 3]."""
-    return tf.reshape(frames, [info.num_segments, info.num_frames, *frames.shape[1:]])
-
-
 def training_dataset(
     data_dir: str,
     info: info_lib.DatasetInfo,
@@ -239,38 +198,61 @@ def training_dataset(
       with `mixup` also what `mixup.blend` adds, with a share `position` (int64 [B], in the global batch) and
       `weight` (float32 [B], as of `Share.deal`).
     """
-    prefixes = _image_prefixes(info, stream, degradation.lr_size)
-    view_sizes = {"hr": augmentation.crop_size, "lr": degradation.lr_size}
-    stored_sizes = {"hr": info.hr_size, "lr": degradation.lr_size}
+    look = views_lib.draw(info, augmentation=augmentation, degradation=degradation, stream=stream, views=views)
 
-    def rgb_views(clip, snippets, view_seed, noise_seed):
-        frames = _decode(_choose(clip["hr"], snippets, info), _decode_jpeg, info.hr_size)
-        frames = augment.augment(frames, augmentation, view_seed)
-        return {view: frames if view == "hr" else degrade.degrade(frames, degradation, noise_seed) for view in views}
+    def load(serialized, seed):
+        seen = look(serialized, seed)
+        label = seen["label"] if labeled else tf.constant(record.UNLABELED, tf.int64)
+        return {"id": seen["id"], "label": label} | {view: seen[view] for view in views}
 
-    def flow_views(clip, snippets, view_seed, noise_seed):
-        del noise_seed  # the stored LR flow has the noise of the frames it was computed from
-        return {
-            view: augment.augment_flow(
-                _decode_flow(_choose(clip[view], snippets, info), stored_sizes[view]),
-                info.hr_size,
-                view_sizes[view],
-                augmentation,
-                view_seed,
-            )
-            for view in views
-        }
+    return epochs(
+        data_dir,
+        info,
+        splits,
+        load,
+        batch_size=batch_size,
+        seed=seed,
+        start_epoch=start_epoch,
+        start_batch=start_batch,
+        num_epochs=num_epochs,
+        mixup=mixup,
+        share=share,
+    )
 
-    make_views, stored_views = (flow_views, views) if stream == "flow" else (rgb_views, ("hr",))
 
-    def load(epoch, position, serialized):
-        clip = record.parse(serialized, {view: prefixes[view] for view in stored_views})
+def epochs(
+    data_dir: str,
+    info: info_lib.DatasetInfo,
+    splits: Sequence[str],
+    load: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    *,
+    batch_size: int,
+    seed: int,
+    start_epoch: int = 0,
+    start_batch: int = 0,
+    num_epochs: int = 1,
+    mixup: float = 0.0,
+    share: shares.Share | None = None,
+) -> tf.data.Dataset:
+    """Shuffled batches of epochs, whatever is read of a record; the arguments are `training_dataset`'s.
+
+    Args:
+      data_dir: The dataset directory.
+      info: Its description.
+      splits: Which splits to read.
+      load: From a serialized record and a seed, int64 [2], of its clip and epoch alone, to a clip.
+      batch_size: Clips a batch.
+      seed: With the epoch, fixes all that is random.
+      start_epoch: The first epoch.
+      start_batch: How many of its batches are left out.
+      num_epochs: The epoch before which to stop.
+      mixup: Alpha of `mixup.pair`.
+      share: This process's replicas.
+    """
+
+    def load_at(epoch, position, serialized):
         clip_seed = tf.random.fold_in(tf.random.fold_in(tf.constant([seed, 0], tf.int64), epoch), position)
-        snippet_seed, view_seed, noise_seed = tf.unstack(tf.random.split(clip_seed, 3))
-        snippets = tf.random.stateless_uniform([info.num_segments], snippet_seed, 0, info.num_snippets, tf.int32)
-        made = make_views(clip, snippets, view_seed, noise_seed)
-        label = clip["label"] if labeled else tf.constant(record.UNLABELED, tf.int64)
-        return {"id": clip["id"], "label": label} | {view: _to_clip(made[view], info) for view in views}
+        return load(serialized, clip_seed)
 
     paths = tf.constant(_shard_paths(data_dir, info, splits))
 
@@ -284,7 +266,7 @@ def training_dataset(
         )
         # Counted before: what clips and batches look like depends on their position in the whole epoch.
         clips = clips.enumerate().skip(skipped * batch_size)
-        load_clip = functools.partial(load, epoch)
+        load_clip = functools.partial(load_at, epoch)
         if mixup:
             pair_seed = tf.random.fold_in(tf.constant([seed, 1], tf.int64), epoch)
             clips = mixup_lib.pair(clips, batch_size, mixup, pair_seed)
@@ -324,24 +306,20 @@ def evaluation_dataset(
     Returns:
       Batches as of `training_dataset`.
     """
-    prefixes = _image_prefixes(info, stream, lr_size)
+    prefixes = views_lib.image_prefixes(info, stream, lr_size)
     snippets = tf.fill([info.num_segments], info.num_snippets // 2 if snippet is None else snippet)
 
     def images(encoded, view):
-        size = info.hr_size if view == "hr" else lr_size
-        encoded = _choose(encoded, snippets, info)
-        if stream == "flow":
-            decoded = _decode_flow(encoded, size)
-        else:
-            decoded = _decode(encoded, _decode_jpeg if view == "hr" else _decode_png, size)
+        chosen = views_lib.choose(encoded, snippets, info)
+        decoded = views_lib.decode(chosen, info.hr_size if view == "hr" else lr_size, stream=stream, view=view)
         if view == "hr" and tuple(crop_size) != tuple(info.hr_size):
             resized = tf.image.resize(decoded, crop_size, antialias=True)
             decoded = tf.cast(tf.clip_by_value(tf.round(resized), 0, 255), tf.uint8)
-        return _to_clip(decoded, info)
+        return views_lib.to_clip(decoded, info)
 
     def load(position, serialized):
         del position  # nothing is random here
-        clip = record.parse(serialized, {view: prefixes[view] for view in views})
+        clip = record.parse(serialized, {view: prefixes[view] for view in views}, times=prefixes[views[0]])
         return {"id": clip["id"], "label": clip["label"]} | {view: images(clip[view], view) for view in views}
 
     clips = tf.data.TFRecordDataset(_shard_paths(data_dir, info, (split,))).enumerate()

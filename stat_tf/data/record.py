@@ -6,11 +6,16 @@ optical flow was asked for, each frame also has its flow field at each of these 
 channel of zeros; see `stat_tf.data.flow`). Keys are MediaSequence's, so that TF Model Garden's and
 MediaPipe's readers open a record as it is. The first LR size stands under the prefix `LR/`, any other
 under `LR/HEIGHTxWIDTH/`; flow stands under the prefix `FORWARD_FLOW/` after that of its size.
+
+A record of teacher signals holds nothing of HR resolution: of a clip of the test split the LR frames of one
+snippet a segment, of another the LR frames of V views, ordered view, segment, time, and of each view what the
+teacher made of it: `NAME/feature/float16`, one entry a view, little-endian, of shape `NAME/feature/dimensions`.
 """
 
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 UNLABELED = -1
@@ -29,6 +34,8 @@ IMAGE_CHANNELS = "image/channels"
 IMAGE_FRAME_RATE = "image/frame_rate"
 LR_PREFIX = "LR/"
 FLOW_PREFIX = "FORWARD_FLOW/"
+FEATURE_VALUES = "feature/float16"
+FEATURE_DIMENSIONS = "feature/dimensions"
 
 Size = tuple[int, int]
 
@@ -64,6 +71,23 @@ class ClipRecord:
     frame_rate: float
     hr_flow: Sequence[bytes] | None = None
     lr_flow: Mapping[Size, Sequence[bytes]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class LrViews:
+    """What a record of teacher signals holds of a clip, beside the clip's identity.
+
+    Attributes:
+      frames: PNG images of LR frames: K*T of each of V views.
+      size: (height, width) of each, pixels.
+      timestamps: As many presentation times in microseconds.
+      signals: float16 [V, ...] by name; none for the frames that evaluation takes.
+    """
+
+    frames: Sequence[bytes]
+    size: Size
+    timestamps: Sequence[int]
+    signals: Mapping[str, np.ndarray]
 
 
 def lr_prefix(size: Size, lr_sizes: Sequence[Size]) -> str:
@@ -124,23 +148,68 @@ def encode(record: ClipRecord) -> bytes:
         context |= _image_context(prefix, image_format, size, record.frame_rate)
         frames[prefix + IMAGE_ENCODED] = tf.train.FeatureList(feature=[_bytes(image) for image in images])
         frames[prefix + IMAGE_TIMESTAMP] = timestamps
+    return _serialize(context, frames)
+
+
+def _feature(name: str, key: str) -> str:
+    """The key of a signal: MediaSequence's prefixes are capitals."""
+    return f"{name.upper()}/{key}"
+
+
+def _serialize(context: Mapping[str, tf.train.Feature], lists: Mapping[str, tf.train.FeatureList]) -> bytes:
     example = tf.train.SequenceExample(
-        context=tf.train.Features(feature=context), feature_lists=tf.train.FeatureLists(feature_list=frames)
+        context=tf.train.Features(feature=context), feature_lists=tf.train.FeatureLists(feature_list=lists)
     )
     # Map fields have no fixed order on the wire unless asked for.
     return example.SerializeToString(deterministic=True)
 
 
-def parse(serialized: tf.Tensor, images: Mapping[str, str]) -> dict[str, tf.Tensor]:
+def encode_views(source: bytes, views: LrViews) -> bytes:
+    """Serializes what of a clip leaves the place where HR frames are kept; the same always gives the same bytes.
+
+    Args:
+      source: The clip's own record, of which only its identity and frame rate are taken.
+      views: The rest.
+
+    Raises:
+      ValueError: The numbers of frames and timestamps differ.
+    """
+    if len(views.frames) != len(views.timestamps):
+        raise ValueError(f"{len(views.frames)} LR frames have {len(views.timestamps)} timestamps; the two must agree.")
+    known = tf.train.SequenceExample.FromString(source).context.feature
+    context = {name: known[name] for name in (CLIP_ID, CLIP_PATH, CLIP_GROUP, LABEL_STRING, LABEL_INDEX)}
+    context |= _image_context(LR_PREFIX, "PNG", views.size, known[IMAGE_FRAME_RATE].float_list.value[0])
+    lists = {
+        LR_PREFIX + IMAGE_ENCODED: [_bytes(image) for image in views.frames],
+        LR_PREFIX + IMAGE_TIMESTAMP: [_ints(time) for time in views.timestamps],
+    }
+    for name, values in views.signals.items():
+        context[_feature(name, FEATURE_DIMENSIONS)] = _ints(*values.shape[1:])
+        lists[_feature(name, FEATURE_VALUES)] = [_bytes(each.astype("<f2").tobytes()) for each in values]
+    return _serialize(context, {name: tf.train.FeatureList(feature=features) for name, features in lists.items()})
+
+
+def clip_id(serialized: bytes) -> str:
+    """The id of a record's clip."""
+    context = tf.train.SequenceExample.FromString(serialized).context
+    return context.feature[CLIP_ID].bytes_list.value[0].decode()
+
+
+def parse(
+    serialized: tf.Tensor, images: Mapping[str, str], *, signals: Sequence[str] = (), times: str = ""
+) -> dict[str, tf.Tensor]:
     """Parses one serialized record, images still encoded.
 
     Args:
       serialized: Scalar string tensor.
       images: The prefixes of the images wanted, by the names they get: {"hr": "", "lr": "LR/"}.
+      signals: The names of the signals wanted.
+      times: The prefix of the images whose timestamps are wanted.
 
     Returns:
       `id` and `path` (scalar string), `label` (scalar int64, `UNLABELED` where there is none),
-      `timestamps` (int64 [K*S*T], microseconds), and the images by their names (string [K*S*T]).
+      `timestamps` (int64 [K*S*T], microseconds), the images by their names (string [K*S*T]), and the signals by
+      theirs (string [V], float16 values).
     """
     context, frames = tf.io.parse_single_sequence_example(
         serialized,
@@ -150,14 +219,16 @@ def parse(serialized: tf.Tensor, images: Mapping[str, str]) -> dict[str, tf.Tens
             LABEL_INDEX: tf.io.FixedLenFeature([], tf.int64),
         },
         sequence_features={
-            IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature([], tf.int64),
+            times + IMAGE_TIMESTAMP: tf.io.FixedLenSequenceFeature([], tf.int64),
             **{prefix + IMAGE_ENCODED: tf.io.FixedLenSequenceFeature([], tf.string) for prefix in images.values()},
+            **{_feature(name, FEATURE_VALUES): tf.io.FixedLenSequenceFeature([], tf.string) for name in signals},
         },
     )
     return {
         "id": context[CLIP_ID],
         "path": context[CLIP_PATH],
         "label": context[LABEL_INDEX],
-        "timestamps": frames[IMAGE_TIMESTAMP],
+        "timestamps": frames[times + IMAGE_TIMESTAMP],
         **{name: frames[prefix + IMAGE_ENCODED] for name, prefix in images.items()},
+        **{name: frames[_feature(name, FEATURE_VALUES)] for name in signals},
     }

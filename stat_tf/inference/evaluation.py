@@ -65,7 +65,7 @@ def evaluate_run(
     Raises:
       UserError: A run, its checkpoint or the dataset is missing or damaged, or they do not fit.
     """
-    info = info_lib.load(data_dir)
+    info = info_lib.load(data_dir, or_signals=True)
     run_dirs = (run_dir, flow_run_dir) if flow_run_dir else (run_dir,)
     configs = [run_config.RunConfig.load(directory) for directory in run_dirs]
     if flow_run_dir:

@@ -69,7 +69,13 @@ def check_streams(
 
 
 def check_fits(
-    run_dir: str, config: run_config.RunConfig, data_dir: str, info: info_lib.DatasetInfo, split: str
+    run_dir: str,
+    config: run_config.RunConfig,
+    data_dir: str,
+    info: info_lib.DatasetInfo,
+    split: str,
+    *,
+    labeled: bool = True,
 ) -> None:
     """Checks that a dataset is whole and of the kind that a run was trained on.
 
@@ -81,10 +87,13 @@ def check_fits(
       data_dir: The dataset directory.
       info: Its description.
       split: The split that will be read.
+      labeled: Whether every clip needs a label.
 
     Raises:
       UserError: What differs, naming run and dataset, or which shard is missing or cut short.
     """
+    if info.signals:
+        _check_frames_of_signals(run_dir, config, data_dir, split)
     taken = Clips(
         classes=config.classes,
         streams=(config.stream,),
@@ -150,8 +159,27 @@ def check_clips(path: str, taken: Clips, data_dir: str, info: info_lib.DatasetIn
                 "build the dataset again to fit the run."
             )
     dataset.check(
-        data_dir, info, split, num_segments=info.num_segments, num_frames=info.num_frames, lr_size=info.lr_sizes[0]
+        data_dir,
+        info,
+        split,
+        num_segments=info.num_segments,
+        num_frames=info.num_frames,
+        lr_size=info.lr_sizes[0],
+        labeled=labeled,
     )
+
+
+def _check_frames_of_signals(run_dir: str, config: run_config.RunConfig, data_dir: str, split: str) -> None:
+    if config.view == "hr":
+        raise errors.UserError(
+            f"{run_dir} reads HR frames, and {data_dir} holds teacher signals, with LR frames only: give the dataset "
+            "that these were made from."
+        )
+    if split != "test":
+        raise errors.UserError(
+            f"Split {split} of {data_dir}, which holds teacher signals, has views to train on and no frames to "
+            "evaluate: use split test, or the dataset that the signals were made from."
+        )
 
 
 def _check_classes(run_dir: str, classes: Sequence[str], kind: str, other: str, others: Sequence[str]) -> None:

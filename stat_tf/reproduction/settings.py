@@ -25,7 +25,7 @@ _OF_TRANSFER = (
     "train_splits",
 )
 # What this package decides by itself.
-_OURS = ("stage", "data_dir", "run_dir", "teacher_run", "init_run", "seed")
+_OURS = ("stage", "data_dir", "signals", "run_dir", "teacher_run", "init_run", "seed")
 # What nobody can set for a whole table: it, its rows or --seeds do.
 DECIDED = (*_OURS, *_WEIGHTS, "stream")
 # The paper's 50 epochs have five turns of the rolling weights.

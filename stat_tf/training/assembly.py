@@ -2,8 +2,10 @@
 
 import tensorflow as tf
 
+from stat_tf import signals as signals_lib
 from stat_tf.data import augment, dataset, degrade, shares
 from stat_tf.data import info as info_lib
+from stat_tf.data import signals as stored_signals
 from stat_tf.models import pretrained
 from stat_tf.models import recognizer as recognizer_lib
 from stat_tf.training import checkpoints, resolve, schedules
@@ -12,12 +14,17 @@ from stat_tf.training.transfer import TransferModel
 
 
 def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
-    """The compiled model with fresh weights; call it within the strategy's scope."""
+    """The compiled model with fresh weights; call it within the strategy's scope.
+
+    Raises:
+      UserError: The teacher's checkpoint is missing or damaged, or the dataset's signals are for another student.
+    """
     student = recognizer_lib.build_recognizer(config.recognizer, seed=config.seed, recompute_grad=config.recompute_grad)
     teacher = checkpoints.load_recognizer(config.teacher_run)[0] if config.teacher_run else None
     model = TransferModel(
         student,
         teacher,
+        stored_signals=config.from_signals,
         view=config.view,
         weights=resolve.weights_at(config, 0),
         squared=config.distance == "squared",
@@ -27,6 +34,10 @@ def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
         labeled=config.labeled,
         accumulation_steps=config.accumulation_steps,
     )
+    if config.from_signals and model.transfers:
+        grids = signals_lib.stage_grids(student)
+        shapes = signals_lib.shapes(grids, config.recognizer.num_segments, len(config.classes))
+        stored_signals.check_grids(config.data_dir, info, shapes)
     optimizer = schedules.make_optimizer(
         config.optimizer,
         learning_rate(config, dataset.steps_per_epoch(info, config.train_splits, config.batch_size)),
@@ -82,7 +93,24 @@ def training_data(
     start_batch: int = 0,
     epochs: int | None = None,
 ) -> tf.data.Dataset:
-    """The run's training batches from a batch of an epoch on, until `epochs`, by default all, are done."""
+    """The run's training batches from a batch of an epoch on, until `epochs`, by default all, are done.
+
+    With "hr" among the views it is for a teacher: of a run from signals, what the teacher said of that view.
+    """
+    if config.from_signals:
+        return stored_signals.training_dataset(
+            config.data_dir,
+            info,
+            config.train_splits,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            start_epoch=start_epoch,
+            start_batch=start_batch,
+            num_epochs=epochs or config.epochs,
+            with_signals="hr" in views,
+            labeled=config.labeled,
+            share=share,
+        )
     return dataset.training_dataset(
         config.data_dir,
         info,

@@ -204,8 +204,9 @@ def summary(config: RunConfig, run_dir: str, progress: checkpoints.Progress) -> 
     lines.append(f"Checkpoints, history.jsonl and TensorBoard logs: {run_dir}")
     flags = {"run_dir": run_dir, "data_dir": config.data_dir, "split": config.eval_split or "test"}
     evaluate = "python -m stat_tf.evaluate " + shlex.join(f"--{name}={value}" for name, value in flags.items())
+    teacher = f"--signals={shlex.quote(config.data_dir)}" if config.from_signals else "--teacher_run=..."
     transfer = (
-        f"python -m stat_tf.train --stage=stat {shlex.quote(f'--init_run={run_dir}')} --teacher_run=... "
+        f"python -m stat_tf.train --stage=stat {shlex.quote(f'--init_run={run_dir}')} {teacher} "
         "--run_dir=... (and this run's other flags)"
     )
     # The classifier has not followed what stage unsupervised has moved.

@@ -1,9 +1,8 @@
 """Flag values and a dataset's description to one checked `RunConfig`: all that can be wrong before anything trains."""
 
 import dataclasses
-import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stat_tf import errors
@@ -11,7 +10,7 @@ from stat_tf.data import dataset, sizes
 from stat_tf.data import info as info_lib
 from stat_tf.models import pretrained
 from stat_tf.models.recognizer import RecognizerConfig
-from stat_tf.training import checkpoints
+from stat_tf.training import checkpoints, from_signals
 from stat_tf.training.run_config import STAGES, TRANSFER_STAGES, RunConfig
 from stat_tf.weighting import LossWeights, rolling_weights
 
@@ -62,11 +61,13 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
 
     Args:
       settings: The flags of `stat_tf.train` by name; sizes and weights as text, None where not given.
-      info: The description of the dataset at `settings["data_dir"]`.
+      info: The description of the dataset at `settings["data_dir"]`, or of the signals at `settings["signals"]`.
 
     Raises:
       UserError: A value is out of range, or the dataset, the teacher's or the initial weights' run does not fit.
     """
+    if info.signals:
+        settings = from_signals.settle(settings, info)
     _check_ranges(settings)
     lr_size = _size("lr_size", settings["lr_size"]) or info.lr_sizes[0]
     crop_size = _size("crop_size", settings["crop_size"]) or info.hr_size
@@ -103,7 +104,7 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
     initial = RunConfig.load(settings["init_run"]) if settings["init_run"] else None
     init_from, frozen = _initial_weights(settings, initial)
     is_teacher, native = stage == "teacher", settings["student_input"] == "native"
-    teacher = _teacher(settings)
+    teacher = None if info.signals else _teacher(settings)
     # A dataset of unlabelled clips alone has no classes of its own.
     classes = info.classes or (teacher.classes if teacher is not None else ())
     recognizer = RecognizerConfig(
@@ -133,8 +134,7 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
         | {
             "recognizer": recognizer,
             "classes": classes,
-            "data_fingerprint": _fingerprint(info, "train") if "train" in info.shards else teacher.data_fingerprint,
-            "unlabeled_fingerprint": _fingerprint(info, "unlabeled") if "unlabeled" in train_splits else "",
+            **_fingerprints(info, train_splits, teacher),
             "train_splits": train_splits,
             "eval_split": eval_split,
             "crop_size": crop_size,
@@ -147,11 +147,13 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
             "init_digest": init_digest,
             "flow_method": flow.method,
             "flow_bound": flow.bound,
-            "scales": _fractions("scales", settings["scales"]),
+            "scales": fractions("scales", settings["scales"]),
             "rolling_period": settings["rolling_period"] or _DEFAULT_ROLLING_PERIOD,
             "temperature": settings["temperature"] or _DEFAULT_TEMPERATURE,
         }
     )
+    if info.signals:
+        from_signals.check_views(config, info)
     if not all(0 < scale <= 1 for scale in config.scales):
         raise errors.UserError(f"--scales={settings['scales']} must all be above 0 and at most 1.")
     weights = weights_at(config, 0)  # raises where they do not go together
@@ -168,7 +170,7 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
         others["teacher_run"] = teacher
     for flag, other in others.items():
         if not settings["allow_other_data"]:
-            _check_same_data(config, other, flag)
+            check_same_data(flag, getattr(config, flag), other, config.data_dir, config.data_fingerprint)
     sources = {
         flag.replace("run", "source"): checkpoints.source_of(getattr(config, flag), other.epochs)
         for flag, other in others.items()
@@ -246,9 +248,9 @@ def _resolved_weights(settings: Mapping[str, Any]) -> dict[str, Any]:
     stage = settings["stage"]
     overall = settings["overall_weights"] or _DEFAULT_OVERALL_WEIGHTS.get(stage, "1,0,0")
     resolved = {
-        "overall_weights": _fractions("overall_weights", overall, 3, some=not settings["soft_label_weight"]),
-        "sat_weights": _fractions("sat_weights", settings["sat_weights"] or "1/4,1/4,1/4,1/4", 4),
-        "tat_weights": _fractions("tat_weights", settings["tat_weights"] or "1/2,1/2", 2),
+        "overall_weights": fractions("overall_weights", overall, 3, some=not settings["soft_label_weight"]),
+        "sat_weights": fractions("sat_weights", settings["sat_weights"] or "1/4,1/4,1/4,1/4", 4),
+        "tat_weights": fractions("tat_weights", settings["tat_weights"] or "1/2,1/2", 2),
     }
     if stage == "unsupervised" and resolved["overall_weights"][0] != 0:
         raise errors.UserError(
@@ -334,26 +336,56 @@ def _check_same_clips(config: RunConfig, other: RunConfig, flag: str, name: str)
         )
 
 
-def _check_same_data(config: RunConfig, other: RunConfig, flag: str) -> None:
-    """Another split or dataset may have trained on what this run is tested on."""
-    if other.data_fingerprint != config.data_fingerprint:
+def check_same_data(flag: str, run_dir: str, run: RunConfig, data_dir: str, data_fingerprint: str) -> None:
+    """Checks that a run saw the very training clips: another split may have trained on what is tested on.
+
+    Args:
+      flag: The flag that names the run, for the message.
+      run_dir: Its directory.
+      run: Its configuration.
+      data_dir: The dataset directory.
+      data_fingerprint: The dataset's, as `RunConfig` has it.
+
+    Raises:
+      UserError: It saw others.
+    """
+    if run.data_fingerprint != data_fingerprint:
         raise errors.UserError(
-            f"--{flag}={getattr(config, flag)} was trained on other clips ({other.data_dir}) than the training split "
-            f"of {config.data_dir}: make sure that they hold none of its test clips, then give --allow_other_data."
+            f"--{flag}={run_dir} was trained on other clips ({run.data_dir}) than the training split "
+            f"of {data_dir}: make sure that they hold none of its test clips, then give --allow_other_data."
         )
 
 
-def _fingerprint(info: info_lib.DatasetInfo, split: str) -> str:
-    checksums = "".join(shard.sha256 for shard in info.shards[split])
-    return hashlib.sha256(checksums.encode()).hexdigest()
+def _fingerprints(info: info_lib.DatasetInfo, train_splits: Sequence[str], teacher: RunConfig | None) -> dict[str, str]:
+    """What `RunConfig` records of the clips that the weights will have seen."""
+    if info.signals:
+        return {
+            "data_fingerprint": info.signals.data_fingerprint,
+            "unlabeled_fingerprint": info.signals.unlabeled_fingerprint if "unlabeled" in train_splits else "",
+            "signals_fingerprint": info.fingerprint(*train_splits),
+        }
+    return {
+        "data_fingerprint": info.fingerprint("train") if "train" in info.shards else teacher.data_fingerprint,
+        "unlabeled_fingerprint": info.fingerprint("unlabeled") if "unlabeled" in train_splits else "",
+    }
 
 
 def _size(flag: str, value: str | None) -> tuple[int, int] | None:
     return sizes.parse(value, flag) if value else None
 
 
-def _fractions(flag: str, text: str, count: int | None = None, *, some: bool = True) -> tuple[float, ...]:
-    """Numbers, `count` of them; with `some`, one at least is not 0."""
+def fractions(flag: str, text: str, count: int | None = None, *, some: bool = True) -> tuple[float, ...]:
+    """Parses a flag's list of numbers.
+
+    Args:
+      flag: The flag, for the message.
+      text: Numbers or fractions, with commas between: 1/3,0.5.
+      count: How many there must be; None for any number.
+      some: Whether one at least must not be 0.
+
+    Raises:
+      UserError: They are not that, or a number is negative or not finite.
+    """
     try:
         values = tuple(_fraction(part) for part in text.split(","))
     except (ValueError, ZeroDivisionError):

@@ -14,8 +14,8 @@ STAGES = ("teacher", "student", "unsupervised", "stat")
 TRANSFER_STAGES = ("unsupervised", "stat")
 
 # Where a run happens and what it reports, as against what it computes: these may change between
-# a run and its resumption. `data_fingerprint` guards against other data at `data_dir`, and `_SOURCES` against other
-# weights at `teacher_run` and `init_run`.
+# a run and its resumption. `data_fingerprint` and `signals_fingerprint` guard against other data at `data_dir`, and
+# `_SOURCES` against other weights at `teacher_run` and `init_run`.
 CIRCUMSTANCES = (
     "data_dir",
     "teacher_run",
@@ -52,7 +52,7 @@ class RunConfig:
         (LR frames, attention transfer alone, no label) or "stat" (cross-entropy and attention transfer).
       recognizer: The network that is trained.
       classes: Class names; a label is a position here.
-      data_dir: The dataset directory.
+      data_dir: The dataset directory; the directory of teacher signals, of a run that learns from these.
       data_fingerprint: Digest of the shard checksums of the labelled clips that the weights have seen: of split
         train, or, where the dataset has none, the teacher's.
       crop_size: (height, width) of the HR view, pixels.
@@ -110,6 +110,8 @@ class RunConfig:
       confidence_weighting: Whether a clip's transfer terms count as much as the teacher is sure of it.
       label_smoothing: The share of the cross-entropy's target spread evenly over the classes.
       mixup: Alpha of the Beta distribution that clips are blended by; 0 for none.
+      signals_fingerprint: Digest of the checksums of the shards of teacher signals that the run reads in place of HR
+        frames and a teacher; "" where it reads none.
     """
 
     stage: str
@@ -169,6 +171,12 @@ class RunConfig:
     mixup: float = 0.0
     checkpoint_steps: int = 100
     max_to_keep: int = 2
+    signals_fingerprint: str = ""
+
+    @property
+    def from_signals(self) -> bool:
+        """Whether `data_dir` holds teacher signals: no HR frame is read, and no teacher is run."""
+        return bool(self.signals_fingerprint)
 
     @property
     def labeled(self) -> bool:

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from stat_tf import attention, distillation
+from stat_tf import signals as signals_lib
 from stat_tf.data.record import UNLABELED
 from stat_tf.models import global_batch, layers
 from stat_tf.models.recognizer import Activations, Recognizer
@@ -30,7 +31,8 @@ class TransferModel(tf.keras.Model):
     cross-entropy, and no part in the means of what needs a label.
 
     Batches are dicts of `label` (int64 [B]), the student's view (uint8 [B, K, T, h, w, C]), with a
-    teacher `hr` (uint8 [B, K, T, H, W, C]), with mixup `partner_label` and `share` (of `mixup.blend`) and,
+    teacher `hr` (uint8 [B, K, T, H, W, C]) or its stored signals (float16 [B, ...] by `signals.NAMES`), with mixup
+    `partner_label` and `share` (of `mixup.blend`) and,
     on several replicas, what `data.shares` adds: `position` (int64 [B]), in the global batch, and `weight`
     (float32 [B]), all 1, or all 0 for a filler.
     """
@@ -40,6 +42,7 @@ class TransferModel(tf.keras.Model):
         student: Recognizer,
         teacher: Recognizer | None = None,
         *,
+        stored_signals: bool = False,
         view: str = "lr",
         weights: LossWeights,
         squared: bool = False,
@@ -54,6 +57,7 @@ class TransferModel(tf.keras.Model):
         Args:
           student: The network to train.
           teacher: Its teacher. Not run at all where no term that needs it has a weight.
+          stored_signals: Whether batches hold a teacher's signals, in place of a teacher.
           view: The student's frames: "hr" or "lr".
           weights: Those of the first epoch.
           squared: Whether distances are squared (the text of section 3.2) or not (eq. 2 and 3).
@@ -78,6 +82,7 @@ class TransferModel(tf.keras.Model):
         self._accumulation_steps = accumulation_steps
         # A bound method is no trackable attribute: Keras and checkpoints do not look behind it.
         self._teacher_activations = teacher.activations if teacher is not None and weights.transfers else None
+        self._stored_signals = stored_signals and weights.transfers
         # In variables, so that a change of weights does not trace the step again.
         self._term_weights = tf.Variable(
             _flat(weights), trainable=False, name="loss_weights", aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA
@@ -93,7 +98,7 @@ class TransferModel(tf.keras.Model):
     @property
     def transfers(self) -> bool:
         """Whether a teacher takes part in training."""
-        return self._teacher_activations is not None
+        return self._teacher_activations is not None or self._stored_signals
 
     @property
     def metrics(self) -> list[tf.keras.metrics.Metric]:
@@ -135,10 +140,11 @@ class TransferModel(tf.keras.Model):
 
         Under float16 the gradients bear the optimizer's loss scale.
         """
-        teacher = self._teacher_activations(batch["hr"], training=False) if self.transfers else None
+        run_teacher = self._teacher_activations
+        teacher = run_teacher(batch["hr"], training=False) if run_teacher is not None else None
         with tf.GradientTape() as tape:
             student = self.student.activations(batch[self._view], training=True)
-            terms = self._loss_terms(student, teacher, batch)
+            terms = self._loss_terms(student, self._signals(batch, teacher, student), batch)
             loss = tf.reduce_sum(_weight(batch) * terms["loss"]) / clips
             if isinstance(self.optimizer, tf.keras.mixed_precision.LossScaleOptimizer):
                 loss = self.optimizer.get_scaled_loss(loss)
@@ -172,15 +178,22 @@ class TransferModel(tf.keras.Model):
         self._update_metrics({"loss": cross_entropy, "ce": cross_entropy}, logits, batch)
         return {name: self._means[name].result() for name in EVAL_METRICS}
 
+    def _signals(
+        self, batch: dict[str, tf.Tensor], teacher: Activations | None, student: Activations
+    ) -> signals_lib.Signals | None:
+        if teacher is not None:
+            return signals_lib.of_activations(teacher, [attention.grid_of(stage) for stage in student.stages])
+        return signals_lib.of_batch(batch) if self._stored_signals else None
+
     def _loss_terms(
-        self, student: Activations, teacher: Activations | None, batch: dict[str, tf.Tensor]
+        self, student: Activations, teacher: signals_lib.Signals | None, batch: dict[str, tf.Tensor]
     ) -> dict[str, tf.Tensor]:
         """Equation 4 and its terms, each float32 [B]; the terms without the overall weights."""
         ce_weight, sat_weight, tat_weight, soft_weight, *layer_weights = tf.unstack(self._term_weights)
         cross_entropy = _training_cross_entropy(batch, student.logits, self._label_smoothing)
         if teacher is None:
             return {"ce": cross_entropy, "loss": ce_weight * cross_entropy}
-        sat = attention.sat_distances(student.stages, teacher.stages, self._squared)
+        sat = attention.map_distances(student.stages, teacher.maps, self._squared)
         # Mean over a clip's segments.
         sat = tf.reduce_mean(tf.reshape(sat, [_NUM_STAGES, -1, self.student.config.num_segments]), axis=2)
         tat = attention.tat_distances(

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from stat_tf import errors
-from stat_tf.data import augment, dataset, degrade
+from stat_tf.data import augment, dataset, degrade, views
 from stat_tf.data import info as info_lib
 from tests import datasets
 
@@ -103,13 +103,13 @@ def test_batches_left_out_leave_the_others_as_they_are(data, start_batch, mixup)
 
 
 def test_batches_left_out_are_not_decoded(data, monkeypatch):
-    decode, decoded = dataset._decode_jpeg, []
+    decode, decoded = views._decode_jpeg, []
 
     def counted(image):
         image = tf.numpy_function(lambda value: decoded.append(1) or value, [image], tf.string)
         return decode(tf.ensure_shape(image, []))
 
-    monkeypatch.setattr(dataset, "_decode_jpeg", counted)
+    monkeypatch.setattr(views, "_decode_jpeg", counted)
     assert len(epochs(data, start_batch=1)) == 1
     assert len(decoded) == 2 * 2  # of two clips, an image a segment
 

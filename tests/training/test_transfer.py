@@ -119,7 +119,9 @@ def test_terms_and_total_equal_the_papers_equations_in_float64(row, golden_input
     teacher = types.SimpleNamespace(activations=object())  # any: this test hands them over itself
     model = TransferModel(student, teacher, weights=LossWeights(), squared=row["squared"])
     model.assign_weights(rolling_weights(row["epoch"]))
-    terms = model._loss_terms(activations("student"), activations("teacher"), {"label": tf.constant(labels)})
+    of_student = activations("student")
+    signals = model._signals({}, activations("teacher"), of_student)
+    terms = model._loss_terms(of_student, signals, {"label": tf.constant(labels)})
     for name, golden in {"ce": "ce", "sat": "l_sat", "tat": "l_tat", "loss": "total"}.items():
         assert terms[name].dtype == tf.float32
         assert float(tf.reduce_mean(terms[name])) == pytest.approx(row[golden], abs=1e-5), name
