@@ -11,6 +11,7 @@ COMMANDS = (
     "pipeline.build_dataset",
     "pipeline.demo",
     "pipeline.synthetic",
+    "pipeline.validate_examples",
     "stat_tf.convert_weights",
     "stat_tf.evaluate",
     "stat_tf.export",
@@ -54,9 +55,12 @@ def test_help_describes_each_flag_without_loading_tensorflow_or_beam(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_misspelt_flag_is_named_without_a_traceback(command):
-    # The build hands what is not its own to Beam, which it can do only when its own flags are complete.
-    required = ["--layout=folders", "--videos=v", "--output=o"] if command == "pipeline.build_dataset" else []
-    done = run("-m", command, *required, "--sede=1")
+    # Beam's jobs hand what is not their own to Beam, which they can do only when their own flags are complete.
+    required = {
+        "pipeline.build_dataset": ["--layout=folders", "--videos=v", "--output=o"],
+        "pipeline.validate_examples": ["--data_dir=d", "--output=o"],
+    }
+    done = run("-m", command, *required.get(command, []), "--sede=1")
     assert done.returncode in (1, 2)
     assert "sede" in done.stderr
     assert "Traceback" not in done.stderr

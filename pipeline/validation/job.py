@@ -19,6 +19,8 @@ from stat_tf.data import info as info_lib
 _MOST_COMPARED = 200
 # Pairs of near-duplicates that reach the report, where those that share a clip become one anomaly.
 _MOST_PAIRS = 1000
+# Without and with a leak into test.
+NEAR_CHECKS = ("near_duplicate", "leaked_near_duplicate")
 
 Member = tuple[str, str, int, str]
 """A clip in the job's results: its id, its shard, the byte it starts at there, and a detail."""
@@ -221,8 +223,7 @@ def _near_pairs(facts: beam.PCollection, thresholds: checks.Thresholds) -> beam.
 
     def judge(pair: tuple[Member, Member]) -> tuple[str, tuple]:
         splits = sorted({split for *_, split in pair})
-        leaks = "test" in splits and len(splits) > 1
-        return "leaked_near_duplicate" if leaks else "near_duplicate", (list(pair), splits, 2)
+        return near_check(splits), (list(pair), splits, 2)
 
     return (
         facts
@@ -232,6 +233,11 @@ def _near_pairs(facts: beam.PCollection, thresholds: checks.Thresholds) -> beam.
         | "Once" >> beam.Distinct()
         | "JudgePairs" >> beam.Map(judge)
     )
+
+
+def near_check(splits: list[str]) -> str:
+    """Which check clips of these splits fail that look alike."""
+    return NEAR_CHECKS["test" in splits and len(splits) > 1]
 
 
 def compare(looks: list[_Look]) -> Iterator[tuple[Member, Member]]:

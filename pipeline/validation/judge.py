@@ -9,6 +9,8 @@ from stat_tf.data import info as info_lib
 # A drift this small in grey levels, or in standard errors, may be chance.
 _LEAST_DRIFT = 1.0
 _LEAST_STANDARD_ERRORS = 3.0
+# Of fewer clips, the deviation is not known well enough to tell.
+_FEWEST_CLIPS = 10
 
 _SET_MESSAGES = {
     "duplicate_id": "{count} clips have the id {first}.",
@@ -106,8 +108,12 @@ def _counts(info: info_lib.DatasetInfo, findings: job.Findings) -> Iterator[tupl
 
 
 def _sets(findings: job.Findings) -> Iterator[tuple]:
-    for check, (_, sets) in sorted(findings.sets.items()):
-        for found in job.joined(sets) if check.endswith("near_duplicate") else sets:
+    sets = {check: found for check, (_, found) in sorted(findings.sets.items())}
+    # A clip of train may have one copy in train and another in test.
+    near = job.joined(pair for check in job.NEAR_CHECKS for pair in sets.pop(check, []))
+    sets |= {check: [found for found in near if job.near_check(found.splits) == check] for check in job.NEAR_CHECKS}
+    for check, members in sets.items():
+        for found in members:
             ids = [clip_id for clip_id, *_ in found.members]
             shown = " = ".join(ids[:4]) + (f" and {found.count - 4} more" if found.count > 4 else "")
             message = _SET_MESSAGES[check].format(
@@ -147,6 +153,8 @@ def _drift(findings: job.Findings, max_drift: float) -> Iterator[tuple]:
             continue
         (train, train_sd), (test, test_sd) = (combine.mean_and_deviation(found) for found in splits)
         counts = [found["count"] for found in splits]
+        if min(counts) < _FEWEST_CLIPS:
+            continue
         spread = max(((train_sd**2 + test_sd**2) / 2) ** 0.5, _LEAST_DRIFT)
         standard_error = (train_sd**2 / counts[0] + test_sd**2 / counts[1]) ** 0.5
         drift = abs(test - train)

@@ -1,6 +1,7 @@
 """What is measured of one clip's images: do they decode, how bright are they, does anything move."""
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Iterator
 
@@ -15,7 +16,10 @@ from stat_tf.data import record
 
 # TensorFlow's decoders take one another's formats.
 _SIGNATURES = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n"}
-_DECODERS = {"JPEG": tf.io.decode_jpeg, "PNG": tf.io.decode_png}
+_DECODERS = {
+    "JPEG": functools.partial(tf.io.decode_jpeg, channels=3, dct_method="INTEGER_ACCURATE"),
+    "PNG": functools.partial(tf.io.decode_png, channels=3),
+}
 # Measures are whole numbers, in thousandths of a grey level: their sums do not depend on the order.
 UNIT = 1000
 
@@ -46,7 +50,7 @@ def decode(image: bytes, image_format: str) -> np.ndarray | None:
     if not image.startswith(_SIGNATURES[image_format]):
         return None
     try:
-        return _DECODERS[image_format](image, channels=3).numpy()
+        return _DECODERS[image_format](image).numpy()
     except tf.errors.InvalidArgumentError:
         return None
 

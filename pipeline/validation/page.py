@@ -1,7 +1,7 @@
 """`report.html`: the report as one page that needs nothing beside it."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pipeline.validation import charts, checks, combine, job, page_style
 from pipeline.validation.checks import Anomaly, Place
@@ -73,6 +73,11 @@ def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def _splits(names: Iterable[str]) -> list[str]:
+    """Splits in their usual order."""
+    return [split for split in info_lib.SPLITS if split in names]
+
+
 def _verdict(anomalies: Sequence[Anomaly]) -> str:
     verdict = checks.verdict(anomalies)
     num_errors = sum(anomaly.severity == checks.ERROR for anomaly in anomalies)
@@ -85,7 +90,7 @@ def _verdict(anomalies: Sequence[Anomaly]) -> str:
 
 
 def _tiles(info: info_lib.DatasetInfo, statistics: dict) -> str:
-    clips = [(split, str(statistics["num_clips"].get(split, 0))) for split in info.shards]
+    clips = [(f"{split} clips", str(statistics["num_clips"].get(split, 0))) for split in _splits(info.shards)]
     stored = [
         ("classes", str(len(info.classes))),
         ("segments × snippets × frames", f"{info.num_segments} × {info.num_snippets} × {info.num_frames}"),
@@ -147,7 +152,7 @@ def _checks(totals: Mapping[str, int], policy: checks.Policy) -> str:
 
 
 def _class_table(info: info_lib.DatasetInfo, clips: Mapping[str, Mapping[str, int]]) -> str:
-    splits = list(info.shards)
+    splits = _splits(info.shards)
     labels = sorted({label for counts in clips.values() for label in counts} | set(info.classes))
     largest = max((count for counts in clips.values() for label, count in counts.items() if label), default=0)
     largest = largest or max((count for counts in clips.values() for count in counts.values()), default=0)
@@ -156,16 +161,16 @@ def _class_table(info: info_lib.DatasetInfo, clips: Mapping[str, Mapping[str, in
         counts = [clips.get(split, {}).get(label, 0) for split in splits]
         cells = [charts.bar(count, max(largest, count), split) for count, split in zip(counts, splits)]
         rows.append((html.escape(label) or "<i>no label</i>", *cells))
-    return _table(("class", *splits), rows)
+    return f'<div class="bars">{_table(("class", *splits), rows)}</div>'
 
 
 def _distributions(measures: Mapping[str, Mapping[str, dict]]) -> str:
     legend = " ".join(
-        f'<span class="key" style="background:{charts.COLORS[split]}"></span>{split}' for split in measures
+        f'<span class="key" style="background:{charts.COLORS[split]}"></span>{split}' for split in _splits(measures)
     )
     blocks = []
     for measure, meaning in _MEASURES.items():
-        found = {split: values[measure] for split, values in measures.items() if measure in values}
+        found = {split: measures[split][measure] for split in _splits(measures) if measure in measures[split]}
         if not found:
             continue
         chart = charts.histograms(

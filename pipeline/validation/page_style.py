@@ -52,7 +52,7 @@ article p { margin: 2px 0 6px; overflow-wrap: anywhere; }
 .split { color: var(--soft); }
 code { font: 13px ui-monospace, monospace; }
 .figures { display: flex; flex-wrap: wrap; gap: 12px; }
-figure { margin: 0; width: 290px; }
+figure { margin: 0; width: 250px; }
 figure img { display: block; width: 100%; }
 .lr { image-rendering: pixelated; margin-top: 2px; }
 figcaption { font-size: 12px; color: var(--soft); overflow-wrap: anywhere; }
@@ -61,6 +61,7 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th { text-align: left; color: var(--soft); font-weight: 600; }
 th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: anywhere; }
+.bars td + td, .bars th + th { width: 26%; }
 .bar { display: inline-block; height: 10px; border-radius: 2px; opacity: .7; max-width: calc(100% - 56px);
   margin-right: 6px; }
 .number { font-variant-numeric: tabular-nums; }

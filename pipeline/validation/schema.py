@@ -44,6 +44,17 @@ def streams_of(info: info_lib.DatasetInfo) -> dict[str, Stream]:
     return found
 
 
+def parse(serialized: bytes) -> tf.train.SequenceExample | None:
+    """Parses a record; None if it is none."""
+    try:
+        return tf.train.SequenceExample.FromString(serialized)
+    except Exception as error:
+        # Its class is the protobuf package's, which is TensorFlow's dependency and not ours.
+        if type(error).__name__ != "DecodeError":
+            raise
+        return None
+
+
 def text_of(example: tf.train.SequenceExample, key: str) -> str:
     """A context feature's string; "" if it is none."""
     values = example.context.feature[key].bytes_list.value if key in example.context.feature else ()

@@ -11,7 +11,6 @@ import tensorflow as tf
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
-from google.protobuf import message
 
 from pipeline import progress
 from pipeline.validation import checks, measures, schema
@@ -98,9 +97,8 @@ class ReadShard(beam.DoFn):
         yield SHARDS, dict(zip(names, (shard.name, split, shard.num_clips, num_read, problem), strict=True))
 
     def _read(self, serialized: bytes, split: str, shard: str, number: int, offset: int) -> Iterator[tuple]:
-        try:
-            example = tf.train.SequenceExample.FromString(serialized)
-        except message.DecodeError:
+        example = schema.parse(serialized)
+        if example is None:
             found, facts = [schema.Problem("schema", "the record is no SequenceExample")], None
         else:
             problems, measured = self._images.check(example)

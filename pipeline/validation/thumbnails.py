@@ -10,7 +10,6 @@ import numpy as np
 import tensorflow as tf
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from google.protobuf import message
 
 from pipeline.validation import measures, schema
 from pipeline.validation.checks import Place
@@ -57,8 +56,8 @@ def _read_record(path: str, offset: int) -> tf.train.SequenceExample | None:
             file.seek(offset)
             # TFRecord: the length, that number's checksum, then the record.
             (length,) = struct.unpack("<Q4x", file.read(12))
-            return tf.train.SequenceExample.FromString(file.read(min(length, _LARGEST_RECORD)))
-    except (OSError, struct.error, message.DecodeError):
+            return schema.parse(file.read(min(length, _LARGEST_RECORD)))
+    except (OSError, struct.error):
         return None
 
 
