@@ -1,6 +1,7 @@
-"""A dataset appears whole or not at all: it is built beside its place and moved there."""
+"""A directory that a job writes appears whole or not at all: it is built beside its place and moved there."""
 
 import contextlib
+import dataclasses
 import fcntl
 import os
 import re
@@ -18,8 +19,28 @@ from stat_tf.data import info
 _MARK = ".building-"
 _REPLACED = "replaced"
 _LOCK = "lock"
-# A build writes no other files. Without the description, they are what a killed build had moved to its output.
-_BUILT = re.compile(rf"/(?:(?:{'|'.join(info.SPLITS)})-\d+-of-\d+\.tfrecord|{re.escape(info.REJECTED_NAME)})$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of directory that a job writes.
+
+    Attributes:
+      noun: What it is called.
+      last: The name of the file without which it is none: in an object store, the last to be written.
+      others: Matches the end of every other file's path. Without `last`, they are what a killed job had moved there.
+    """
+
+    noun: str
+    last: str
+    others: re.Pattern
+
+
+DATASET = Kind(
+    "dataset",
+    info.FILE_NAME,
+    re.compile(rf"/(?:(?:{'|'.join(info.SPLITS)})-\d+-of-\d+\.tfrecord|{re.escape(info.REJECTED_NAME)})$"),
+)
 
 
 def _lock(place: str) -> TextIO | None:
@@ -63,25 +84,25 @@ def recover(output: str) -> None:
                 os.rename(replaced, output)
 
 
-def check_output(output: str, overwrite: bool) -> None:
-    """Checks that a dataset may be put there.
+def check_output(output: str, overwrite: bool, kind: Kind = DATASET) -> None:
+    """Checks that a dataset, or another kind of directory, may be put there.
 
     Raises:
-      UserError: There is a dataset and `overwrite` is false, something that is not a dataset is there,
+      UserError: There is one and `overwrite` is false, something of another kind is there,
         or Beam would read the path as a pattern.
     """
     if files.is_remote(output) and re.search(r"[*?\[]", output):
         raise errors.UserError(f"Beam reads *, ? and [ in {output} as a pattern: give another --output.")
-    if FileSystems.exists(FileSystems.join(output, info.FILE_NAME)):
+    if FileSystems.exists(FileSystems.join(output, kind.last)):
         if not overwrite:
-            raise errors.UserError(f"{output} already holds a dataset: give --overwrite to replace it.")
+            raise errors.UserError(f"{output} already holds a {kind.noun}: give --overwrite to replace it.")
         return
     if files.is_remote(output):
-        taken = not all(_BUILT.search(path) for path in files.list_objects(output))
+        taken = not all(kind.others.search(path) for path in files.list_objects(output))
     else:
         taken = os.path.exists(output) and (not os.path.isdir(output) or os.listdir(output))
     if taken:
-        raise errors.UserError(f"{output} exists and is not a dataset: give another --output.")
+        raise errors.UserError(f"{output} exists and is not a {kind.noun}: give another --output.")
 
 
 def delete(place: str) -> None:
@@ -160,20 +181,22 @@ def directory(output: str) -> Iterator[str]:
         yield place
 
 
-def publish(place: str, output: str) -> None:
-    """Moves the finished dataset to its place, and what was there away.
+def publish(place: str, output: str, kind: Kind = DATASET) -> None:
+    """Moves the finished dataset, or another kind of directory, to its place, and what was there away.
 
     A local output is replaced in two renames. An object store knows only single objects: there,
-    `dataset.json` is the first to go and the last to come, so that no reader takes a part for a dataset.
+    `kind.last` is the first to go and the last to come, so that no reader takes a part for the whole.
 
     Raises:
       UserError: The output cannot be written.
     """
     try:
-        move = _move_objects if files.is_remote(output) else _move_directory
-        move(place, output.rstrip("/"))
+        if files.is_remote(output):
+            _move_objects(place, output.rstrip("/"), kind.last)
+        else:
+            _move_directory(place, output.rstrip("/"))
     except OSError as error:
-        raise errors.UserError(f"The dataset cannot be moved to {output} ({error}): check --output.") from error
+        raise errors.UserError(f"The {kind.noun} cannot be moved to {output} ({error}): check --output.") from error
 
 
 def _move_directory(place: str, output: str) -> None:
@@ -188,9 +211,9 @@ def _move_directory(place: str, output: str) -> None:
         raise
 
 
-def _move_objects(place: str, output: str) -> None:
+def _move_objects(place: str, output: str, last: str) -> None:
     finished = FileSystems.join(place, "dataset")
-    description = FileSystems.join(output, info.FILE_NAME)
+    description = FileSystems.join(output, last)
     if FileSystems.exists(description):
         FileSystems.delete([description])
     if old := files.list_objects(output):
@@ -198,8 +221,8 @@ def _move_objects(place: str, output: str) -> None:
     if not FileSystems.exists(output):
         FileSystems.mkdirs(output)  # for remote file systems that do have directories
     names = [path.rpartition("/")[2] for path in files.list_objects(finished)]
-    names = [name for name in names if name != info.FILE_NAME]
+    names = [name for name in names if name != last]
     # An object store moves by copying and deleting. Copied alone, all is still there for another try.
     move = FileSystems.rename if FileSystems.get_filesystem(output).has_dirs() else FileSystems.copy
-    for moved in (names, [info.FILE_NAME]):
+    for moved in (names, [last]):
         move([FileSystems.join(finished, name) for name in moved], [FileSystems.join(output, name) for name in moved])

@@ -13,6 +13,8 @@ COMMANDS = (
     "pipeline.push",
     "pipeline.run",
     "pipeline.synthetic",
+    "pipeline.teacher_signals",
+    "pipeline.validate_examples",
     "pipeline.validate_export",
     "stat_tf.convert_weights",
     "stat_tf.evaluate",
@@ -57,9 +59,12 @@ def test_help_describes_each_flag_without_loading_tensorflow_or_beam(command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_misspelt_flag_is_named_without_a_traceback(command):
-    # The build hands what is not its own to Beam, which it can do only when its own flags are complete.
-    required = ["--layout=folders", "--videos=v", "--output=o"] if command == "pipeline.build_dataset" else []
-    done = run("-m", command, *required, "--sede=1")
+    # Beam's jobs hand what is not their own to Beam, which they can do only when their own flags are complete.
+    required = {
+        "pipeline.build_dataset": ["--layout=folders", "--videos=v", "--output=o"],
+        "pipeline.validate_examples": ["--data_dir=d", "--output=o"],
+    }
+    done = run("-m", command, *required.get(command, []), "--sede=1")
     assert done.returncode in (1, 2)
     assert "sede" in done.stderr
     assert "Traceback" not in done.stderr

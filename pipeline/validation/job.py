@@ -1,0 +1,289 @@
+"""The Beam job of a validation: shards in, a summary of what they hold and what is wrong out."""
+
+import collections
+import dataclasses
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+
+import apache_beam as beam
+
+from pipeline import progress, summary
+from pipeline.beam_options import Execution
+from pipeline.validation import checks, combine, near
+from pipeline.validation.measures import UNIT
+from pipeline.validation.shard_reader import FACTS, PROBLEMS, SHARDS, Facts, ReadShard
+from stat_tf.data import info as info_lib
+
+# Clips of one band of the perceptual hash that are compared with one another.
+_MOST_COMPARED = 200
+# Pairs of near-duplicates that reach the report, where those that share a clip become one anomaly.
+_MOST_PAIRS = 1000
+# Without and with a leak into test.
+NEAR_CHECKS = ("near_duplicate", "leaked_near_duplicate")
+
+Member = tuple[str, str, int, str]
+"""A clip in the job's results: its id, its shard, the byte it starts at there, and a detail."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ClipSet:
+    """Clips that have in common what they should not: `count` of them in some splits, the first ones listed."""
+
+    splits: list[str]
+    count: int
+    members: list[Member]
+
+
+@dataclasses.dataclass
+class Findings:
+    """What the job found, all of it small.
+
+    Attributes:
+      shards: As `shard_reader.ReadShard` describes them, by name.
+      problems: (count, first members) by (check, split, reason).
+      classes: (count, some members) by (split, class).
+      statistics: As of `combine.Distribution`, by (split, measure).
+      sets: (how many, the first ones) by check.
+    """
+
+    shards: dict[str, dict] = dataclasses.field(default_factory=dict)
+    problems: dict[tuple[str, str, str], tuple[int, list[Member]]] = dataclasses.field(default_factory=dict)
+    classes: dict[tuple[str, str], tuple[int, list[Member]]] = dataclasses.field(default_factory=dict)
+    statistics: dict[tuple[str, str], dict] = dataclasses.field(default_factory=dict)
+    sets: dict[str, tuple[int, list[ClipSet]]] = dataclasses.field(default_factory=dict)
+
+
+def run(
+    data_dir: str,
+    info: info_lib.DatasetInfo,
+    place: str,
+    execution: Execution,
+    *,
+    thresholds: checks.Thresholds,
+    clips_per_class: int,
+) -> Findings:
+    """Runs the pipeline.
+
+    Args:
+      data_dir: The dataset directory.
+      info: Its description.
+      place: The staging directory, for the summary.
+      execution: Where to run.
+      thresholds: When a clip is blank or frozen.
+      clips_per_class: How many clips of each class and split are named.
+    """
+    count = progress.directory(place, execution.is_local)
+    shards = [(split, shard) for split, members in sorted(info.shards.items()) for shard in members]
+    read_shard = ReadShard(data_dir, info, thresholds, count)
+    with (
+        progress.shown(count, info.num_clips(*info.shards)),
+        beam.Pipeline(execution.runner, execution.options) as pipeline,
+    ):
+        read = (
+            pipeline
+            | "Shards" >> beam.Create(shards)
+            | "Spread" >> beam.Reshuffle()
+            | "ReadShard" >> beam.ParDo(read_shard)
+        )
+        # Not Beam's tagged outputs: on Dask, all become one.
+        facts, problems, results = (
+            read | f"Read {kind}" >> beam.FlatMap(lambda pair, kind=kind: [pair[1]] if pair[0] == kind else [])
+            for kind in (FACTS, PROBLEMS, SHARDS)
+        )
+        problems = problems | "ByReason" >> combine.by_key(checks.MOST_CLIPS)
+        sets = [_repeated_ids(facts), _repeated_contents(facts), _shared_groups(facts)]
+        found = [
+            results | "ShardResult" >> beam.Map(lambda result: ("shards", result)),
+            problems | "Problem" >> beam.Map(lambda item: ("problems", item)),
+            _classes(facts, clips_per_class) | "Class" >> beam.Map(lambda item: ("classes", item)),
+            *(
+                _distribution(facts, measure) | f"Statistics of {measure}" >> beam.Map(lambda i: ("statistics", i))
+                for measure in combine.BIN_WIDTHS
+            ),
+            sets | "Sets" >> beam.Flatten() | "SetsOf" >> combine.by_key(checks.MOST_ANOMALIES) | beam.Map(_as_sets),
+            _near_pairs(facts, thresholds) | "PairsOf" >> combine.by_key(_MOST_PAIRS) | "Pairs" >> beam.Map(_as_sets),
+        ]
+        summary.write(found, place)
+    return _read_findings(place)
+
+
+def _as_sets(item: tuple[str, tuple[int, list]]) -> tuple[str, object]:
+    return "sets", item
+
+
+def _member(facts: Facts, detail: str = "") -> Member:
+    return facts.clip_id, facts.place.shard, facts.place.offset, detail
+
+
+def _classes(facts: beam.PCollection, limit: int) -> beam.PCollection:
+    def by_class(clip: Facts) -> Iterator[tuple[tuple[str, str], tuple[str, Member]]]:
+        if clip.label is not None:
+            # A hash picks clips from all over the split.
+            order = hashlib.sha256(clip.clip_id.encode()).hexdigest()
+            yield (clip.split, clip.label), (order, _member(clip))
+
+    return facts | "ByClass" >> beam.FlatMap(by_class) | "Classes" >> combine.by_key(limit)
+
+
+def _distribution(facts: beam.PCollection, measure: str) -> beam.PCollection:
+    return (
+        facts
+        | f"Take {measure}"
+        >> beam.FlatMap(
+            lambda clip: [((clip.split, measure), getattr(clip.measures, measure))] if clip.measures else []
+        )
+        | f"Sum {measure}" >> beam.CombinePerKey(combine.Distribution(combine.BIN_WIDTHS[measure]))
+    )
+
+
+def _repeated_ids(facts: beam.PCollection) -> beam.PCollection:
+    def judge(item: tuple[str, tuple[int, list[Member]]]) -> Iterator[tuple[str, tuple]]:
+        _, (count, members) = item
+        if count > 1:
+            yield "duplicate_id", (members, sorted({split for *_, split in members}), count)
+
+    return (
+        facts
+        | "ById" >> beam.FlatMap(lambda clip: [(clip.clip_id, _member(clip, clip.split))] if clip.clip_id else [])
+        | "Ids" >> combine.by_key(checks.MOST_CLIPS)
+        | "JudgeIds" >> beam.FlatMap(judge)
+    )
+
+
+def _by_key_and_split(facts: beam.PCollection, name: str, key) -> beam.PCollection:
+    """For each value of `key` that is not "": (split, (count, members)) of each split it occurs in."""
+    return (
+        facts
+        | f"{name}OfSplit"
+        >> beam.FlatMap(lambda clip: [((key(clip), clip.split), _member(clip, clip.split))] if key(clip) else [])
+        | f"{name}sInSplit" >> combine.by_key(checks.MOST_CLIPS)
+        | f"{name}Alone"
+        >> beam.MapTuple(lambda key_and_split, counted: (key_and_split[0], (key_and_split[1], counted)))
+        | f"{name}s" >> beam.GroupByKey()
+    )
+
+
+def _repeated_contents(facts: beam.PCollection) -> beam.PCollection:
+    def judge(item: tuple[str, Iterable]) -> Iterator[tuple[str, tuple]]:
+        splits, count, members = _together(item[1])
+        # One id is found by its own check, wherever its clips are alike.
+        if count > 1 and (len(splits) > 1 or len({clip_id for clip_id, *_ in members}) > 1):
+            leaks = "test" in splits and len(splits) > 1
+            yield "leaked_content" if leaks else "duplicate_content", (members, splits, count)
+
+    contents = _by_key_and_split(facts, "Content", lambda clip: clip.measures.digest if clip.measures else "")
+    return contents | "JudgeContents" >> beam.FlatMap(judge)
+
+
+def _shared_groups(facts: beam.PCollection) -> beam.PCollection:
+    def judge(item: tuple[str, Iterable]) -> Iterator[tuple[str, tuple]]:
+        name, counted = item
+        splits, count, members = _together(found for found in counted if found[0] in ("train", "test"))
+        if len(splits) > 1:
+            # The group's name, in the place of a clip's detail.
+            yield "leaked_group", ([(*member[:3], name) for member in members], splits, count)
+
+    groups = _by_key_and_split(facts, "Group", lambda clip: clip.group)
+    return groups | "JudgeGroups" >> beam.FlatMap(judge)
+
+
+def _together(counted: Iterable[tuple[str, tuple[int, list[Member]]]]) -> tuple[list[str], int, list[Member]]:
+    """Splits, number of clips, and clips of each split in turn, so that none is crowded out."""
+    counted = sorted(counted)
+    turns = itertools.zip_longest(*(members for _, (_, members) in counted))
+    members = [member for turn in turns for member in turn if member]
+    return [split for split, _ in counted], sum(count for _, (count, _) in counted), members[: checks.MOST_CLIPS]
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class _Look:
+    """What comparing two clips takes."""
+
+    member: Member
+    source: tuple[str, str]
+    digest: str
+    signature: bytes
+
+
+def _near_pairs(facts: beam.PCollection, thresholds: checks.Thresholds) -> beam.PCollection:
+    """Pairs of clips that look alike, keyed by the check they fail; blank clips all look alike, and are left out."""
+
+    def by_band(clip: Facts) -> Iterator[tuple[str, _Look]]:
+        if clip.measures and clip.measures.largest_contrast >= thresholds.min_contrast * UNIT:
+            # Clips of one scene are alike, and know it by their group or their video.
+            look = _Look(
+                _member(clip, clip.split),
+                (clip.split, clip.group or clip.path),
+                clip.measures.digest,
+                clip.measures.signature,
+            )
+            for band in near.bands(clip.measures.signature):
+                yield band, look
+
+    def judge(pair: tuple[Member, Member]) -> tuple[str, tuple]:
+        splits = sorted({split for *_, split in pair})
+        return near_check(splits), (list(pair), splits, 2)
+
+    return (
+        facts
+        | "ByBand" >> beam.FlatMap(by_band)
+        | "Bands" >> combine.by_key(_MOST_COMPARED)
+        | "Compare" >> beam.FlatMap(lambda item: compare(item[1][1]))
+        | "Once" >> beam.Distinct()
+        | "JudgePairs" >> beam.Map(judge)
+    )
+
+
+def near_check(splits: list[str]) -> str:
+    """Which check clips of these splits fail that look alike."""
+    return NEAR_CHECKS["test" in splits and len(splits) > 1]
+
+
+def compare(looks: list[_Look]) -> Iterator[tuple[Member, Member]]:
+    """Compares clips of one band: each with the first of every kind seen so far, not each with each."""
+    firsts = []
+    for look in looks:
+        for first in firsts:
+            if near.alike(first.signature, look.signature):
+                if first.digest != look.digest and first.source != look.source:
+                    yield first.member, look.member
+                break
+        else:
+            firsts.append(look)
+
+
+def _read_findings(place: str) -> Findings:
+    findings = Findings()
+    for kind, value in summary.read(place):
+        if kind == "shards":
+            findings.shards[value["name"]] = value
+            continue
+        key, found = value
+        if kind == "classes":
+            count, members = found
+            found = count, [tuple(member) for _, member in members]
+        elif kind == "problems":
+            found = found[0], [tuple(member) for member in found[1]]
+        elif kind == "sets":
+            found = found[0], [ClipSet(splits, n, [tuple(m) for m in members]) for members, splits, n in found[1]]
+        getattr(findings, kind)[key if kind == "sets" else tuple(key)] = found
+    return findings
+
+
+def joined(pairs: Iterable[ClipSet]) -> list[ClipSet]:
+    """Makes one set of all pairs that hang together."""
+    root = {}
+
+    def find(member: Member) -> Member:
+        while root.setdefault(member, member) != member:
+            member = root[member]
+        return member
+
+    for pair in pairs:
+        one, other = sorted(find(member) for member in pair.members)
+        root[other] = one
+    sets = collections.defaultdict(list)
+    for member in sorted(root):
+        sets[find(member)].append(member)
+    return [ClipSet(sorted({m[3] for m in members}), len(members), members) for members in sets.values()]
