@@ -10,7 +10,7 @@ import shlex
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import clips_to_records, job, shards, staging
+from pipeline import clips_to_records, decoder, job, shards, staging
 from pipeline.beam_options import Execution
 from pipeline.clips_to_records import ClipTask, RecordSettings
 from pipeline.job import Summary
@@ -32,6 +32,7 @@ class BuildConfig:
       max_rejected: Largest fraction of the clips that may be left out, 0-1.
       fail_on_duplicates: Whether files of test that are in another split too fail the build, or are only reported.
       overwrite: Whether to replace a dataset that is there.
+      clip_timeout: Seconds that reading a clip may take; see `decoder.Decoder`.
     """
 
     videos: str
@@ -41,6 +42,7 @@ class BuildConfig:
     max_rejected: float = 0.05
     fail_on_duplicates: bool = True
     overwrite: bool = False
+    clip_timeout: float = decoder.TIMEOUT
 
 
 def _write_rejected(summary: Summary, path: str) -> None:
@@ -182,6 +184,7 @@ def build(listing: Listing, config: BuildConfig, execution: Execution) -> info.D
             videos=config.videos,
             settings=config.settings,
             num_shards=config.num_shards,
+            clip_timeout=config.clip_timeout,
         )
         summary.rejected = sorted([*misnamed, *summary.rejected], key=operator.itemgetter("id"))
         warnings += _judge(listing, summary, config)

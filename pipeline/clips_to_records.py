@@ -14,9 +14,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from pipeline import progress
+from pipeline import decoder, progress
 from pipeline.sources.clip import Clip
-from stat_tf.data import cutting, degrade, flow, info, part_reader, record, video
+from stat_tf.data import cutting, degrade, flow, info, record, video
 
 Size = tuple[int, int]
 
@@ -109,11 +109,6 @@ def rejection(clip: Clip, videos: str, reason: str, clip_id: str | None = None) 
     return {"id": clip_id or clip.path, "path": path, "label": clip.label, "split": clip.split, "reason": reason}
 
 
-def open_error(error: Exception) -> str:
-    """Why a video cannot be used, from what `FileSystems.open` or reading it raised."""
-    return error.reason if isinstance(error, video.VideoError) else "it is missing or cannot be opened"
-
-
 def fingerprint(clip: Clip, content: str) -> str:
     """A digest of what a video contributes to a dataset; `content` is its file's."""
     identity = [clip.path, clip.label, clip.split, clip.group, content]
@@ -152,7 +147,14 @@ class ClipToRecord(beam.DoFn):
     that can, and `FINGERPRINTS`, the `fingerprint` of each.
     """
 
-    def __init__(self, settings: RecordSettings, videos: str, staging: str, progress: str | None):
+    def __init__(
+        self,
+        settings: RecordSettings,
+        videos: str,
+        staging: str,
+        progress: str | None,
+        clip_timeout: float = decoder.TIMEOUT,
+    ):
         """Creates the function.
 
         Args:
@@ -161,8 +163,10 @@ class ClipToRecord(beam.DoFn):
           staging: Directory for the staged records.
           progress: Directory on the launcher's own machine where each process counts its clips; None on
             other machines.
+          clip_timeout: Seconds that reading a clip may take.
         """
         self._settings = settings
+        self._clip_timeout = clip_timeout
         self._videos = videos
         self._staging = staging
         self._progress = progress
@@ -189,45 +193,33 @@ class ClipToRecord(beam.DoFn):
             "size": s.hr_size,
             "with_motion": s.flow is not None,
         }
-        self._parts = part_reader.PartReader(**self._wanted)
+        self._decoder = decoder.Decoder(self._clip_timeout)
+
+    def teardown(self):
+        self._decoder.close()
 
     def process(self, task: ClipTask) -> Iterator:
         return self._convert_parts(task) if task.run else self._convert_whole(task)
 
     def _convert_whole(self, task: ClipTask) -> Iterator:
         clip = task.clip
-        content = ""
-        try:
-            with self._open(clip) as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-                source = video.read_clip(clip.path, **self._wanted, file=file)
-        except (video.VideoError, OSError) as error:
-            yield self._reject(clip, open_error(error))
+        content, source = self._decoder.read_clip(clip.path, source_path(self._videos, clip), self._wanted)
+        if isinstance(source, video.VideoError):
+            yield self._reject(clip, source.reason)
         else:
             yield self._stage(task, clip.path, source)
             yield beam.pvalue.TaggedOutput(CONTENTS, (content, (clip.split, clip.path)))
         yield beam.pvalue.TaggedOutput(FINGERPRINTS, fingerprint(clip, content))
 
     def _convert_parts(self, task: ClipTask) -> Iterator:
-        for part, source in self._read_parts(task):
-            clip_id = f"{task.clip.path}#{part.fragment}"
+        clip = task.clip
+        parts = self._decoder.read_parts(clip.path, source_path(self._videos, clip), task.run, self._wanted)
+        for part, source in parts:
+            clip_id = f"{clip.path}#{part.fragment}"
             if isinstance(source, video.VideoError):
-                yield self._reject(task.clip, source.reason, clip_id)
+                yield self._reject(clip, source.reason, clip_id)
             else:
                 yield self._stage(task, clip_id, source)
-
-    def _read_parts(self, task: ClipTask) -> Iterator[tuple[cutting.Part, video.VideoClip | video.VideoError]]:
-        path = task.clip.path
-        try:
-            file = self._open(task.clip)
-        except OSError as error:
-            yield from ((part, video.VideoError(path, open_error(error))) for part in task.run.parts)
-            return
-        with file:
-            yield from self._parts.read(path, task.run, file)
-
-    def _open(self, clip: Clip):
-        return FileSystems.open(source_path(self._videos, clip), compression_type=CompressionTypes.UNCOMPRESSED)
 
     def _reject(self, clip: Clip, reason: str, clip_id: str | None = None) -> beam.pvalue.TaggedOutput:
         self._num_rejected.inc()

@@ -147,6 +147,7 @@ def run(
     videos: str,
     settings: RecordSettings,
     num_shards: int | None,
+    clip_timeout: float,
 ) -> Summary:
     """Runs the pipeline: clips -> records -> shards, and what was found on the way -> the summary.
 
@@ -158,9 +159,10 @@ def run(
       videos: Directory that the clips' paths start from.
       settings: What a record holds.
       num_shards: Shards of a split of which videos are cut; None for a number that suits the size.
+      clip_timeout: Seconds that reading a clip may take.
     """
     count = progress.directory(place, execution.is_local)
-    convert = clips_to_records.ClipToRecord(settings, videos, FileSystems.join(place, "clips"), count)
+    convert = clips_to_records.ClipToRecord(settings, videos, FileSystems.join(place, "clips"), count, clip_timeout)
     write = shards.WriteShard(FileSystems.join(place, "shards"), FileSystems.join(place, "dataset"))
     long = [task for task in tasks if task.clip.clip_seconds]
     whole = [task for task in tasks if not task.clip.clip_seconds]
@@ -169,7 +171,7 @@ def run(
         # A shard all of whose clips are rejected is written too, empty.
         every_shard = pipeline | "ShardNames" >> beam.Create([(name, None) for name in shard_names])
         if long:
-            cut = cut_videos.CutVideo(videos, count)
+            cut = cut_videos.CutVideo(videos, count, clip_timeout)
             num_whole = sum(not task.shard for task in whole)
             read = _read_cut(
                 *(clips, long, convert, cut, every_shard),

@@ -10,7 +10,8 @@ import threading
 import time
 
 
-def _leave_with(launcher: int) -> None:
+def leave_with(launcher: int) -> None:
+    """Ends this process when the one that started it has ended."""
     while os.getppid() == launcher:
         time.sleep(1)
     os._exit(1)
@@ -18,7 +19,7 @@ def _leave_with(launcher: int) -> None:
 
 def main() -> None:
     """Works for the launcher that the environment names, as `apache_beam.runners.worker.sdk_worker_main` does."""
-    threading.Thread(target=_leave_with, args=[os.getppid()], daemon=True).start()
+    threading.Thread(target=leave_with, args=[os.getppid()], daemon=True).start()
     logging.getLogger().addHandler(logging.NullHandler())  # errors reach the launcher, which prints them
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
