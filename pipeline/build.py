@@ -84,7 +84,8 @@ def _judge(listing: Listing, summary: Summary, config: BuildConfig) -> list[str]
         message = f"{count} of {num_clips} {kind} cannot be used, most often ({times}) because {reason}, as {example}"
         if count == num_clips or count > config.max_rejected * num_clips:
             listed = _failed_list(config.output)
-            _write_rejected(summary, listed)
+            with staging.writing(listed):
+                _write_rejected(summary, listed)
             raise errors.UserError(
                 f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {listed} lists them."
             )
@@ -163,8 +164,9 @@ def build(listing: Listing, config: BuildConfig, execution: Execution) -> info.D
         too many clips cannot be used, or test holds a file of another split.
     """
     warnings = checks.check(listing)
-    staging.recover(config.output)
-    staging.check_output(config.output, config.overwrite)
+    with staging.writing(config.output):
+        staging.recover(config.output)
+        staging.check_output(config.output, config.overwrite)
     listing, misnamed = _set_aside_misnamed(listing, config.videos)
     label_index = {name: index for index, name in enumerate(listing.classes)}
     aside = {fields["id"] for fields in misnamed}
@@ -190,9 +192,10 @@ def build(listing: Listing, config: BuildConfig, execution: Execution) -> info.D
         warnings += _judge(listing, summary, config)
         description = _describe(listing, summary, config, warnings)
         finished = FileSystems.join(place, "dataset")
-        _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
-        with FileSystems.create(FileSystems.join(finished, info.FILE_NAME)) as file:
-            file.write(description.to_json().encode())
+        with staging.writing(place):
+            _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
+            with FileSystems.create(FileSystems.join(finished, info.FILE_NAME)) as file:
+                file.write(description.to_json().encode())
         staging.publish(place, config.output)
     staging.delete_file(_failed_list(config.output))
     return description

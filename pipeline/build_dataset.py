@@ -130,8 +130,8 @@ def main() -> None:
     execution = beam_options.parse(_beam_arguments, sys.maxsize if FLAGS.clip_seconds else len(listing.clips))
     from pipeline import build, clips_to_records
 
-    if not execution.is_local:
-        logging.disable(logging.NOTSET)  # what a remote runner logs is its progress
+    # What a remote runner logs is its progress; what a local one logs as an error, it raises too.
+    logging.disable(logging.ERROR if execution.is_local else logging.NOTSET)
 
     config = build.BuildConfig(
         videos=FLAGS.videos or "",

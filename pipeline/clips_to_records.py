@@ -14,7 +14,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from pipeline import decoder, progress
+from pipeline import decoder, progress, staging
 from pipeline.sources.clip import Clip
 from stat_tf.data import cutting, degrade, flow, info, record, video
 
@@ -151,7 +151,7 @@ class ClipToRecord(beam.DoFn):
         self,
         settings: RecordSettings,
         videos: str,
-        staging: str,
+        place: str,
         progress: str | None,
         clip_timeout: float = decoder.TIMEOUT,
     ):
@@ -160,7 +160,7 @@ class ClipToRecord(beam.DoFn):
         Args:
           settings: What a record holds.
           videos: Directory that the clips' paths start from.
-          staging: Directory for the staged records.
+          place: Directory for the staged records.
           progress: Directory on the launcher's own machine where each process counts its clips; None on
             other machines.
           clip_timeout: Seconds that reading a clip may take.
@@ -168,7 +168,7 @@ class ClipToRecord(beam.DoFn):
         self._settings = settings
         self._clip_timeout = clip_timeout
         self._videos = videos
-        self._staging = staging
+        self._place = place
         self._progress = progress
         self._num_records = Metrics.counter("build_dataset", "records")
         self._num_rejected = Metrics.counter("build_dataset", "rejected")
@@ -228,8 +228,11 @@ class ClipToRecord(beam.DoFn):
 
     def _stage(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> tuple[str, StagedRecord]:
         serialized = self._serialize(task, clip_id, source)
-        staged = FileSystems.join(self._staging, hashlib.sha256(clip_id.encode()).hexdigest())
-        with FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out:
+        staged = FileSystems.join(self._place, hashlib.sha256(clip_id.encode()).hexdigest())
+        with (
+            staging.writing(self._place),
+            FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out,
+        ):
             out.write(serialized)
         self._num_records.inc()
         progress.report(self._progress, done=1)

@@ -9,7 +9,7 @@ import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import clips_to_records, cut_videos, progress, shards
+from pipeline import clips_to_records, cut_videos, failures, progress, shards, staging
 from pipeline.beam_options import Execution
 from pipeline.clips_to_records import ClipTask, RecordSettings
 from pipeline.sources import unlabeled
@@ -38,7 +38,10 @@ class _WriteSummary(beam.DoFn):
 
     def process(self, element: tuple[None, Iterable[tuple[str, object]]]):
         lines = sorted(json.dumps(entry, sort_keys=True) for entry in element[1])
-        with FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with (
+            staging.writing(self._path),
+            FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
+        ):
             file.write("".join(line + "\n" for line in lines).encode())
 
 
@@ -160,13 +163,20 @@ def run(
       settings: What a record holds.
       num_shards: Shards of a split of which videos are cut; None for a number that suits the size.
       clip_timeout: Seconds that reading a clip may take.
+
+    Raises:
+      UserError: The disk is full, or a worker process died.
     """
     count = progress.directory(place, execution.is_local)
     convert = clips_to_records.ClipToRecord(settings, videos, FileSystems.join(place, "clips"), count, clip_timeout)
     write = shards.WriteShard(FileSystems.join(place, "shards"), FileSystems.join(place, "dataset"))
     long = [task for task in tasks if task.clip.clip_seconds]
     whole = [task for task in tasks if not task.clip.clip_seconds]
-    with progress.shown(count, len(tasks)), beam.Pipeline(execution.runner, execution.options) as pipeline:
+    with (
+        failures.explained(),
+        progress.shown(count, len(tasks)),
+        beam.Pipeline(execution.runner, execution.options) as pipeline,
+    ):
         clips = pipeline | "Clips" >> beam.Create(whole) | "Spread" >> beam.Reshuffle()
         # A shard all of whose clips are rejected is written too, empty.
         every_shard = pipeline | "ShardNames" >> beam.Create([(name, None) for name in shard_names])

@@ -11,8 +11,10 @@ import tensorflow as tf
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline import staging
 from pipeline.clips_to_records import RecordSettings, StagedRecord
 from pipeline.sources.clip import Clip
+from stat_tf import errors
 from stat_tf.data import info
 
 _SHARD_BYTES = 150e6  # large enough to stream well, small enough to spread
@@ -96,14 +98,24 @@ class WriteShard(beam.DoFn):
         name, records = element
         # A runner may run this twice at once.
         unfinished = FileSystems.join(self._staging, f"{name}-{uuid.uuid4().hex}")
-        num_clips = 0
-        with tf.io.TFRecordWriter(unfinished) as writer:
+        with staging.writing(self._staging):
+            num_clips = _write_records(unfinished, records)
+            with FileSystems.open(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                num_bytes = file.tell()
+            FileSystems.rename([unfinished], [FileSystems.join(self._destination, name)])
+        yield info.Shard(name, num_clips, num_bytes, digest)
+
+
+def _write_records(path: str, records: Iterable[StagedRecord]) -> int:
+    """Writes staged records to a TFRecord file in the order of their ids' hashes; returns their number."""
+    num_clips = 0
+    try:
+        with tf.io.TFRecordWriter(path) as writer:
             for staged in sorted(records, key=lambda staged: _order(staged.clip_id)):
                 with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
                     writer.write(file.read())
                 num_clips += 1
-        with FileSystems.open(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            num_bytes = file.tell()
-        FileSystems.rename([unfinished], [FileSystems.join(self._destination, name)])
-        yield info.Shard(name, num_clips, num_bytes, digest)
+    except tf.errors.OpError as error:
+        raise OSError(errors.brief(error).rpartition("; ")[2]) from error
+    return num_clips

@@ -46,6 +46,23 @@ def _others(output: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
+@contextlib.contextmanager
+def writing(place: str) -> Iterator[None]:
+    """Does what writes to a place.
+
+    Args:
+      place: A file or directory that the user knows, for the message.
+
+    Raises:
+      UserError: It cannot be written: it is not allowed, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = (error.strerror or errors.brief(error)).lower()
+        raise errors.UserError(f"{place} cannot be written ({why}): make room, or check --output.") from error
+
+
 def delete_file(path: str) -> None:
     """Deletes a file, if there is one."""
     if FileSystems.exists(path):
@@ -118,14 +135,12 @@ def directory(output: str) -> Iterator[str]:
     place = output + _MARK + uuid.uuid4().hex[:8]
     with contextlib.ExitStack() as stack:
         stack.callback(_delete, place)
-        try:
+        with writing(place):
             for folder in ("clips", "shards", "dataset"):
                 FileSystems.mkdirs(FileSystems.join(place, folder))
             if not files.is_remote(place):
                 stack.enter_context(_lock(place))
                 _delete_killed(output, place)
-        except OSError as error:
-            raise errors.UserError(f"{place} cannot be written: check --output.") from error
         yield place
 
 

@@ -9,17 +9,20 @@ import sys
 import threading
 import time
 
+# In the environment of workers: a file that is there as long as their job goes on.
+RUNNING = "STAT_TF_JOB_RUNNING"
 
-def leave_with(launcher: int) -> None:
-    """Ends this process when the one that started it has ended."""
-    while os.getppid() == launcher:
+
+def leave_with(launcher: int, running: str = "") -> None:
+    """Ends this process when the one that started it has ended, or when the file `running` is gone."""
+    while os.getppid() == launcher and (not running or os.path.exists(running)):
         time.sleep(1)
     os._exit(1)
 
 
 def main() -> None:
     """Works for the launcher that the environment names, as `apache_beam.runners.worker.sdk_worker_main` does."""
-    threading.Thread(target=leave_with, args=[os.getppid()], daemon=True).start()
+    threading.Thread(target=leave_with, args=[os.getppid(), os.environ.get(RUNNING, "")], daemon=True).start()
     logging.getLogger().addHandler(logging.NullHandler())  # errors reach the launcher, which prints them
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
