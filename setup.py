@@ -40,11 +40,28 @@ setuptools.setup(
     ],
     extras_require={
         "gpu": ["tensorflow[and-cuda]>=2.15.1,<2.16"],
-        "gcp": ["apache-beam[gcp]>=2.60"],
+        # What Dataflow's runner and gs:// paths import. Beam's own extra has more; some of it (Bigtable) needs
+        # a protobuf that TensorFlow 2.15 cannot have.
+        "gcp": [
+            "google-apitools>=0.5.31",
+            "google-auth>=2",
+            "google-auth-httplib2>=0.1",
+            "google-cloud-dataflow-client>=0.13,<0.14",
+            "google-cloud-storage>=2.18.2,<4",
+        ],
         # TensorFlow's s3://, az:// and hdfs:// paths.
         "remote": ["apache-beam[aws]>=2.60", "tensorflow-io==0.36.0"],
         "dask": ["dask>=2024.8", "distributed>=2024.8"],
-        "dev": ["flask-cors>=4", "flask>=3", "moto[s3]>=5", "pytest>=8", "pytest-timeout>=2.3", "pytest-xdist>=3.5", "ruff>=0.6", "scipy>=1.11"],
+        "dev": [
+            "flask-cors>=4",
+            "flask>=3",
+            "moto[s3]>=5",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
+            "ruff>=0.6",
+            "scipy>=1.11",
+        ],
     },
     classifiers=[
         "License :: OSI Approved :: Apache Software License",

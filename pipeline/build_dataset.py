@@ -119,23 +119,27 @@ def main() -> None:
     flow = _flow()
     logging.disable(logging.WARNING)  # Beam's notices about what is not installed
     from pipeline import beam_options, sources
+    from pipeline.sources import files
 
     beam_options.check(_beam_arguments, FLAGS)
+    videos, unlabeled_videos, output = map(files.absolute, (FLAGS.videos, FLAGS.unlabeled_videos, FLAGS.output))
     listing = sources.read_all(
-        *(FLAGS.layout, FLAGS.videos, FLAGS.annotations, FLAGS.split),
-        unlabeled_videos=FLAGS.unlabeled_videos,
+        *(FLAGS.layout, videos, FLAGS.annotations, FLAGS.split),
+        unlabeled_videos=unlabeled_videos,
         clip_seconds=FLAGS.clip_seconds,
     )
     # A video that is to be cut may hold any number of clips: take it to be worth all cores.
     execution = beam_options.parse(_beam_arguments, sys.maxsize if FLAGS.clip_seconds else len(listing.clips))
+    for flag in ("videos", "unlabeled_videos", "output"):
+        execution.check_place(flag, FLAGS[flag].value)
     from pipeline import build, clips_to_records
 
     # What a remote runner logs is its progress; what a local one logs as an error, it raises too.
     logging.disable(logging.ERROR if execution.is_local else logging.NOTSET)
 
     config = build.BuildConfig(
-        videos=FLAGS.videos or "",
-        output=FLAGS.output,
+        videos=videos or "",
+        output=output,
         settings=clips_to_records.RecordSettings(
             num_segments=FLAGS.num_segments,
             num_snippets=FLAGS.num_snippets,
@@ -155,7 +159,10 @@ def main() -> None:
         clip_timeout=FLAGS.clip_timeout,
     )
     description = build.build(listing, config, execution)
-    print(build.report(description, FLAGS.output))
+    if description:
+        print(build.report(description, FLAGS.output))
+    else:
+        print(f"The job is described. When it has run, the dataset is in {FLAGS.output}.")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 
 import apache_beam as beam
@@ -20,6 +21,8 @@ from stat_tf.data import cutting, degrade, flow, info, record, video
 
 Size = tuple[int, int]
 
+# Kinds of what the job's steps yield.
+RECORDS = "records"
 REJECTED = "rejected"
 CONTENTS = "contents"
 FINGERPRINTS = "fingerprints"
@@ -142,9 +145,9 @@ class ClipToRecord(beam.DoFn):
     Records go through a file each, and only their paths through the runner: a local runner keeps
     in memory all that it shuffles.
 
-    Yields (shard, `StagedRecord`), and under tags: `REJECTED`, a `rejection` for
-    a clip that cannot be used; of whole videos, `CONTENTS`, (SHA-256 of the file, (split, id)) for one
-    that can, and `FINGERPRINTS`, the `fingerprint` of each.
+    Yields (kind, value) pairs: `RECORDS`, (shard, `StagedRecord`); `REJECTED`, a `rejection` for a clip that
+    cannot be used; of whole videos, `CONTENTS`, (SHA-256 of the file, (split, id)) for one that can, and
+    `FINGERPRINTS`, the `fingerprint` of each.
     """
 
     def __init__(
@@ -208,8 +211,8 @@ class ClipToRecord(beam.DoFn):
             yield self._reject(clip, source.reason)
         else:
             yield self._stage(task, clip.path, source)
-            yield beam.pvalue.TaggedOutput(CONTENTS, (content, (clip.split, clip.path)))
-        yield beam.pvalue.TaggedOutput(FINGERPRINTS, fingerprint(clip, content))
+            yield CONTENTS, (content, (clip.split, clip.path))
+        yield FINGERPRINTS, fingerprint(clip, content)
 
     def _convert_parts(self, task: ClipTask) -> Iterator:
         clip = task.clip
@@ -221,14 +224,15 @@ class ClipToRecord(beam.DoFn):
             else:
                 yield self._stage(task, clip_id, source)
 
-    def _reject(self, clip: Clip, reason: str, clip_id: str | None = None) -> beam.pvalue.TaggedOutput:
+    def _reject(self, clip: Clip, reason: str, clip_id: str | None = None) -> tuple[str, dict]:
         self._num_rejected.inc()
         progress.report(self._progress, done=1)
-        return beam.pvalue.TaggedOutput(REJECTED, rejection(clip, self._videos, reason, clip_id))
+        return REJECTED, rejection(clip, self._videos, reason, clip_id)
 
-    def _stage(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> tuple[str, StagedRecord]:
+    def _stage(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> tuple[str, tuple]:
         serialized = self._serialize(task, clip_id, source)
-        staged = FileSystems.join(self._place, hashlib.sha256(clip_id.encode()).hexdigest())
+        # A runner may try again, while the first try still writes: a name for each, of which one reaches the shard.
+        staged = FileSystems.join(self._place, f"{hashlib.sha256(clip_id.encode()).hexdigest()}-{uuid.uuid4().hex}")
         with (
             staging.writing(self._place),
             FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out,
@@ -236,7 +240,7 @@ class ClipToRecord(beam.DoFn):
             out.write(serialized)
         self._num_records.inc()
         progress.report(self._progress, done=1)
-        return task.shard, StagedRecord(clip_id, staged)
+        return RECORDS, (task.shard, StagedRecord(clip_id, staged))
 
     def _serialize(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> bytes:
         s, clip = self._settings, task.clip

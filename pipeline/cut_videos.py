@@ -9,12 +9,14 @@ from pipeline import clips_to_records, decoder, progress
 from pipeline.clips_to_records import ClipTask
 from stat_tf.data import video
 
+RUNS = "runs"
+
 
 class CutVideo(beam.DoFn):
     """Turns the `ClipTask` of a long video into those of its runs.
 
-    Yields, under the tags of `clips_to_records`, what that yields of a whole video: `REJECTED` for one that cannot
-    be cut, `CONTENTS` for one that can, and `FINGERPRINTS`.
+    Yields (kind, value) pairs: `RUNS`, a `ClipTask`, and what `clips_to_records` yields of a whole video: `REJECTED`
+    for one that cannot be cut, `CONTENTS` for one that can, and `FINGERPRINTS`.
     """
 
     def __init__(self, videos: str, progress: str | None, clip_timeout: float = decoder.TIMEOUT):
@@ -40,12 +42,10 @@ class CutVideo(beam.DoFn):
         location = clips_to_records.source_path(self._videos, clip)
         content, runs = self._decoder.cut_video(clip.path, location, clip.clip_seconds)
         if isinstance(runs, video.VideoError):
-            yield beam.pvalue.TaggedOutput(
-                clips_to_records.REJECTED, clips_to_records.rejection(clip, self._videos, runs.reason)
-            )
+            yield clips_to_records.REJECTED, clips_to_records.rejection(clip, self._videos, runs.reason)
             progress.report(self._progress, done=1)
         else:
-            yield from (dataclasses.replace(task, run=run) for run in runs)
-            yield beam.pvalue.TaggedOutput(clips_to_records.CONTENTS, (content, (clip.split, clip.path)))
+            yield from ((RUNS, dataclasses.replace(task, run=run)) for run in runs)
+            yield clips_to_records.CONTENTS, (content, (clip.split, clip.path))
             progress.report(self._progress, added=sum(len(run.parts) for run in runs) - 1)
-        yield beam.pvalue.TaggedOutput(clips_to_records.FINGERPRINTS, clips_to_records.fingerprint(clip, content))
+        yield clips_to_records.FINGERPRINTS, clips_to_records.fingerprint(clip, content)

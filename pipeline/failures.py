@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pipeline import worker
 from stat_tf import errors
 
-# How an error in a worker ends, as a runner hands it on: the traceback's last line, and the step that it came from.
-_TOLD = re.compile(r"\bUserError: (.+?)(?: \[while running '[^']*'\])?$", re.MULTILINE)
+# A worker's error, as a runner hands it on from another process: the last line of its traceback.
+_TOLD = re.compile(r"\bUserError: (.+)$", re.MULTILINE)
+_STEP = re.compile(r" \[while running '[^']*'\]$")  # where it came from, which Beam appends
 _WORKER_THREAD = "run_worker"  # Beam's, one a worker process: it ends with an error when its process does
 _OTHER_THREADS = ("read_grpc_client_inputs", "beam_control_read")  # which then end too, each with a traceback
 
@@ -25,6 +26,10 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error:
         yield error
         error = error.__cause__ or error.__context__
+
+
+def _told(error: Exception) -> list[str]:
+    return [text for one in _chain(error) for text in _TOLD.findall(str(one))]
 
 
 @contextlib.contextmanager
@@ -88,9 +93,9 @@ def explained() -> Iterator[None]:
         with _watched_workers(deaths):
             yield
     except Exception as error:
-        found = [text for one in _chain(error) for text in _TOLD.findall(str(one))]
-        if found:
-            raise errors.UserError(found[-1]) from error
+        told = [error] if isinstance(error, errors.UserError) else _told(error)
+        if told:
+            raise errors.UserError(_STEP.sub("", str(told[-1]))) from error
         if deaths:
             raise errors.UserError(
                 "A worker process died before its work was done, killed or short of memory: give the command again, "

@@ -1,20 +1,17 @@
 """The Beam job of a build: clips in; shards, and a summary of what was found on the way, out."""
 
 import dataclasses
-import json
 import operator
 from collections.abc import Callable, Iterable
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import clips_to_records, cut_videos, failures, progress, shards, staging
+from pipeline import clips_to_records, cut_videos, failures, progress, shards, staging, task_files
+from pipeline import summary as summary_lib
 from pipeline.beam_options import Execution
 from pipeline.clips_to_records import ClipTask, RecordSettings
 from pipeline.sources import unlabeled
-
-_SUMMARY = "summary.jsonl"
 
 
 @dataclasses.dataclass
@@ -32,19 +29,6 @@ class Summary:
         return sum(shard["num_clips"] for shard in self.shards) + len(self.rejected)
 
 
-class _WriteSummary(beam.DoFn):
-    def __init__(self, path: str):
-        self._path = path
-
-    def process(self, element: tuple[None, Iterable[tuple[str, object]]]):
-        lines = sorted(json.dumps(entry, sort_keys=True) for entry in element[1])
-        with (
-            staging.writing(self._path),
-            FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
-        ):
-            file.write("".join(line + "\n" for line in lines).encode())
-
-
 def _digest_sum(digests: Iterable[str]) -> str:
     """One digest for many, whatever their order."""
     return f"{sum(int(digest, 16) for digest in digests) % (1 << 256):064x}"
@@ -58,7 +42,7 @@ def _across_splits(element: tuple[str, Iterable[tuple[str, str]]]) -> list[dict[
 
 @dataclasses.dataclass(frozen=True)
 class _Read:
-    """What the videos gave: (shard, staged record), and what `clips_to_records` tags."""
+    """What the videos gave, as `clips_to_records` yields it by kind."""
 
     records: beam.PCollection
     rejected: beam.PCollection
@@ -67,18 +51,26 @@ class _Read:
     every_shard: beam.PCollection
 
 
-_TAGS = (clips_to_records.REJECTED, clips_to_records.CONTENTS, clips_to_records.FINGERPRINTS)
+_FOUND = (clips_to_records.REJECTED, clips_to_records.CONTENTS, clips_to_records.FINGERPRINTS)
+
+
+def _divide(found: beam.PCollection, step: str, *kinds: str) -> list[beam.PCollection]:
+    """Divides the (kind, value) pairs that a step yields; Beam's own tagged outputs all become one on Dask."""
+    return [
+        found | f"{step} {kind}" >> beam.FlatMap(lambda pair, kind=kind: [pair[1]] if pair[0] == kind else [])
+        for kind in kinds
+    ]
 
 
 def _read_whole(tasks: beam.PCollection, convert: beam.DoFn, every_shard: beam.PCollection) -> _Read:
     """Reads clips, each a video of its own."""
-    read = tasks | "ClipToRecord" >> beam.ParDo(convert).with_outputs(*_TAGS, main="records")
-    return _Read(read.records, *(read[tag] for tag in _TAGS), every_shard)
+    found = tasks | "ClipToRecord" >> beam.ParDo(convert)
+    return _Read(*_divide(found, "Clip", clips_to_records.RECORDS, *_FOUND), every_shard)
 
 
 def _read_cut(
     tasks: beam.PCollection,
-    long: list[ClipTask],
+    long: beam.PCollection,
     convert: beam.DoFn,
     cut: beam.DoFn,
     every_shard: beam.PCollection,
@@ -97,20 +89,21 @@ def _read_cut(
       num_shards: How many shards the split has, given how many clips the videos make.
     """
     split = unlabeled.SPLIT
-    runs = (
-        tasks.pipeline
-        | "LongVideos" >> beam.Create(long)
-        | "SpreadVideos" >> beam.Reshuffle()
-        | "CutVideo" >> beam.ParDo(cut).with_outputs(*_TAGS, main="runs")
-    )
+    found = long | "CutVideo" >> beam.ParDo(cut)
+    runs, rejected, contents, fingerprints = _divide(found, "Cut", cut_videos.RUNS, *_FOUND)
+    # Keys are texts: None, which Beam's global combiners use, is not one key to all of Dask's workers.
+    parts = runs | "PartsOfRun" >> beam.Map(lambda task: len(task.run.parts))
+    none = tasks.pipeline | "NoParts" >> beam.Create([0])  # so that there is a number where no video can be cut
     count = (
-        runs.runs
-        | "PartsOfRun" >> beam.Map(lambda task: len(task.run.parts))
-        | "NumParts" >> beam.CombineGlobally(sum)
+        (parts, none)
+        | "PartsOrNone" >> beam.Flatten()
+        | "PartsOfAll" >> beam.WithKeys("all")
+        | "NumParts" >> beam.CombinePerKey(sum)
+        | "OneNumber" >> beam.Values()
         | "NumShards" >> beam.Map(num_shards)
     )
     # The runs of one video would stay together, and one worker with them, without another shuffle.
-    tasks = (tasks, runs.runs | "SpreadRuns" >> beam.Reshuffle()) | "WithRuns" >> beam.Flatten()
+    tasks = (tasks, runs | "SpreadRuns" >> beam.Reshuffle()) | "WithRuns" >> beam.Flatten()
     read = _read_whole(tasks, convert, every_shard)
     records = read.records | "HashToShard" >> beam.Map(
         lambda named, count: (named[0] or shards.hashed_shard(named[1].clip_id, split, count), named[1]),
@@ -120,23 +113,22 @@ def _read_cut(
         lambda count: [(shards.shard_name(split, index, count), None) for index in range(count)]
     )
     merged = {
-        "rejected": (read.rejected, runs[clips_to_records.REJECTED]),
-        "contents": (read.contents, runs[clips_to_records.CONTENTS]),
-        "fingerprints": (read.fingerprints, runs[clips_to_records.FINGERPRINTS]),
+        "rejected": (read.rejected, rejected),
+        "contents": (read.contents, contents),
+        "fingerprints": (read.fingerprints, fingerprints),
         "every_shard": (every_shard, names),
     }
     return _Read(records, **{name: both | f"All {name}" >> beam.Flatten() for name, both in merged.items()})
 
 
-def _read_summary(place: str) -> Summary:
+def read_summary(place: str) -> Summary:
+    """Reads what a finished job found out from its staging directory."""
     summary = Summary()
-    with FileSystems.open(FileSystems.join(place, _SUMMARY)) as file:
-        for line in file.read().decode().splitlines():
-            kind, value = json.loads(line)
-            if kind == "fingerprint":
-                summary.fingerprint = value
-            else:
-                getattr(summary, kind).append(value)
+    for kind, value in summary_lib.read(place):
+        if kind == "fingerprint":
+            summary.fingerprint = value
+        else:
+            getattr(summary, kind).append(value)
     summary.shards.sort(key=operator.itemgetter("name"))
     return summary
 
@@ -151,7 +143,8 @@ def run(
     settings: RecordSettings,
     num_shards: int | None,
     clip_timeout: float,
-) -> Summary:
+    finish: beam.DoFn | None = None,
+) -> Summary | None:
     """Runs the pipeline: clips -> records -> shards, and what was found on the way -> the summary.
 
     Args:
@@ -163,6 +156,10 @@ def run(
       settings: What a record holds.
       num_shards: Shards of a split of which videos are cut; None for a number that suits the size.
       clip_timeout: Seconds that reading a clip may take.
+      finish: What the job is to do last, on a worker, with the summary's path; None to leave that to the caller.
+
+    Returns:
+      What was found; None with `finish`, when the job may still have to run.
 
     Raises:
       UserError: The disk is full, or a worker process died.
@@ -172,19 +169,24 @@ def run(
     write = shards.WriteShard(FileSystems.join(place, "shards"), FileSystems.join(place, "dataset"))
     long = [task for task in tasks if task.clip.clip_seconds]
     whole = [task for task in tasks if not task.clip.clip_seconds]
+    with staging.writing(place):
+        whole_files, long_files = (
+            task_files.write(some, FileSystems.join(place, "tasks"), name)
+            for some, name in ((whole, "clips"), (long, "videos"))
+        )
     with (
         failures.explained(),
         progress.shown(count, len(tasks)),
         beam.Pipeline(execution.runner, execution.options) as pipeline,
     ):
-        clips = pipeline | "Clips" >> beam.Create(whole) | "Spread" >> beam.Reshuffle()
+        clips = task_files.read(pipeline, whole_files, "Clips")
         # A shard all of whose clips are rejected is written too, empty.
         every_shard = pipeline | "ShardNames" >> beam.Create([(name, None) for name in shard_names])
         if long:
             cut = cut_videos.CutVideo(videos, count, clip_timeout)
             num_whole = sum(not task.shard for task in whole)
             read = _read_cut(
-                *(clips, long, convert, cut, every_shard),
+                *(clips, task_files.read(pipeline, long_files, "LongVideos"), convert, cut, every_shard),
                 lambda parts: shards.num_shards_of(parts + num_whole, settings, num_shards),
             )
         else:
@@ -197,17 +199,18 @@ def run(
             | "WriteShards" >> beam.ParDo(write)
         )
         duplicates = read.contents | "ByContent" >> beam.GroupByKey() | beam.FlatMap(_across_splits)
-        fingerprint = read.fingerprints | "Fingerprint" >> beam.CombineGlobally(_digest_sum)
-        _ = (
+        fingerprint = (
+            read.fingerprints | beam.WithKeys("all") | "Fingerprint" >> beam.CombinePerKey(_digest_sum) | beam.Values()
+        )
+        summary = summary_lib.write(
             (
                 written | "Shards" >> beam.Map(lambda shard: ("shards", dataclasses.asdict(shard))),
                 read.rejected | "Rejected" >> beam.Map(lambda fields: ("rejected", fields)),
                 duplicates | "Duplicates" >> beam.Map(lambda found: ("duplicates", found)),
                 fingerprint | "OneFingerprint" >> beam.Map(lambda digest: ("fingerprint", digest)),
-            )
-            | "Found" >> beam.Flatten()
-            | "Together" >> beam.Map(lambda entry: (None, entry))
-            | "OneSummary" >> beam.GroupByKey()
-            | "WriteSummary" >> beam.ParDo(_WriteSummary(FileSystems.join(place, _SUMMARY)))
+            ),
+            place,
         )
-    return _read_summary(place)
+        if finish:
+            _ = summary | "Finish" >> beam.ParDo(finish)
+    return None if finish else read_summary(place)

@@ -1,6 +1,7 @@
 """A dataset appears whole or not at all: it is built beside its place and moved there."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -18,6 +19,7 @@ from stat_tf.data import info
 _MARK = ".building-"
 _REPLACED = "replaced"
 _LOCK = "lock"
+_FULL = tuple(os.strerror(number).lower() for number in (errno.ENOSPC, errno.EDQUOT))
 # A build writes no other files. Without the description, they are what a killed build had moved to its output.
 _BUILT = re.compile(rf"/(?:(?:{'|'.join(info.SPLITS)})-\d+-of-\d+\.tfrecord|{re.escape(info.REJECTED_NAME)})$")
 
@@ -60,7 +62,8 @@ def writing(place: str) -> Iterator[None]:
         yield
     except OSError as error:
         why = (error.strerror or errors.brief(error)).lower()
-        raise errors.UserError(f"{place} cannot be written ({why}): make room, or check --output.") from error
+        mend = "make room, or give another --output" if why in _FULL else "check --output"
+        raise errors.UserError(f"{place} cannot be written ({why}): {mend}.") from error
 
 
 def delete_file(path: str) -> None:
@@ -101,7 +104,8 @@ def check_output(output: str, overwrite: bool) -> None:
         raise errors.UserError(f"{output} exists and is not a dataset: give another --output.")
 
 
-def _delete(place: str) -> None:
+def delete(place: str) -> None:
+    """Deletes a staging directory."""
     if not files.is_remote(place):
         shutil.rmtree(place, ignore_errors=True)  # A killed build's worker may write one more file.
     elif found := [place] if FileSystems.exists(place) else files.list_objects(place):
@@ -117,7 +121,39 @@ def _delete_killed(output: str, own: str) -> None:
         if not lock:
             raise errors.UserError(f"Another build is writing {output}: wait for its end, or give another --output.")
         with lock:
-            _delete(place)
+            delete(place)
+
+
+def _new_place(output: str) -> str:
+    # A name of its own: a killed build's processes may live on for a moment.
+    return output + _MARK + uuid.uuid4().hex[:8]
+
+
+def _make(place: str) -> None:
+    for folder in ("tasks", "clips", "shards", "dataset"):
+        FileSystems.mkdirs(FileSystems.join(place, folder))
+
+
+@contextlib.contextmanager
+def left_to_job(output: str) -> Iterator[str]:
+    """Makes a directory to build in that outlives this process, for the job to `delete` in the end.
+
+    Yields:
+      Its path, beside the output. It is deleted if the block fails.
+
+    Raises:
+      UserError: It cannot be written.
+    """
+    place = _new_place(output.rstrip("/"))
+    try:
+        _make(place)
+    except OSError as error:
+        raise errors.UserError(f"{place} cannot be written: check --output.") from error
+    try:
+        yield place
+    except BaseException:
+        delete(place)
+        raise
 
 
 @contextlib.contextmanager
@@ -131,13 +167,11 @@ def directory(output: str) -> Iterator[str]:
       UserError: It cannot be written, or another build of the same local output is running.
     """
     output = output.rstrip("/")
-    # A name of its own: a killed build's processes may live on for a moment.
-    place = output + _MARK + uuid.uuid4().hex[:8]
+    place = _new_place(output)
     with contextlib.ExitStack() as stack:
-        stack.callback(_delete, place)
+        stack.callback(delete, place)
         with writing(place):
-            for folder in ("clips", "shards", "dataset"):
-                FileSystems.mkdirs(FileSystems.join(place, folder))
+            _make(place)
             if not files.is_remote(place):
                 stack.enter_context(_lock(place))
                 _delete_killed(output, place)
@@ -183,7 +217,7 @@ def _move_objects(place: str, output: str) -> None:
         FileSystems.mkdirs(output)  # for remote file systems that do have directories
     names = [path.rpartition("/")[2] for path in files.list_objects(finished)]
     names = [name for name in names if name != info.FILE_NAME]
+    # An object store moves by copying and deleting. Copied alone, all is still there for another try.
+    move = FileSystems.rename if FileSystems.get_filesystem(output).has_dirs() else FileSystems.copy
     for moved in (names, [info.FILE_NAME]):
-        FileSystems.rename(
-            [FileSystems.join(finished, name) for name in moved], [FileSystems.join(output, name) for name in moved]
-        )
+        move([FileSystems.join(finished, name) for name in moved], [FileSystems.join(output, name) for name in moved])

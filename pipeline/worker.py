@@ -3,6 +3,7 @@
 Beam's own local worker reports each step on the terminal, and outlives a killed launcher.
 """
 
+import contextlib
 import logging
 import os
 import sys
@@ -28,7 +29,9 @@ def main() -> None:
         os.environ.setdefault(variable, "1")
     from apache_beam.runners.worker import sdk_worker_main
 
-    sdk_worker_main.main(sys.argv)
+    # Beam prints there, with a traceback, each error that it hands to the launcher too.
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+        sdk_worker_main.main(sys.argv)
 
 
 if __name__ == "__main__":

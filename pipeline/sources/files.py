@@ -16,6 +16,11 @@ def is_remote(path: str) -> bool:
     return "://" in path
 
 
+def absolute(path: str | None) -> str | None:
+    """A local path as seen from anywhere, for workers start in directories of their own; others as they are."""
+    return path if not path or is_remote(path) else os.path.abspath(path)
+
+
 def read_text(path: str, flag: str) -> str:
     """Reads a UTF-8 text file.
 

@@ -97,6 +97,8 @@ def open_video(path: str, file: BinaryIO | None) -> Iterator[tuple[av.container.
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
             raise VideoError(path, "it has no video stream")
+        if not streams[0].codec_context:
+            raise VideoError(path, "its codec is unknown, or its header is damaged")
         # A worker is one core; frame threads would also delay every frame by the number of cores.
         streams[0].codec_context.thread_count = 1
         streams[0].codec_context.thread_type = "NONE"

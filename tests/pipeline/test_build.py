@@ -169,7 +169,7 @@ def test_beam_metrics_count_records_and_rejects(folders, tmp_path):
     pipeline = beam.Pipeline(runner=beam_options.parse([], 2).runner)
     tasks = [clips_to_records.ClipTask(clip, 1, "train-00000-of-00001.tfrecord") for clip in clips]
     convert = clips_to_records.ClipToRecord(SETTINGS, str(folders), str(tmp_path), None)
-    _ = pipeline | beam.Create(tasks) | beam.ParDo(convert).with_outputs()
+    _ = pipeline | beam.Create(tasks) | beam.ParDo(convert)
     counters = pipeline.run().metrics().query()["counters"]
     counts = {counter.key.metric.name: counter.committed for counter in counters}
     assert counts == {"records": 1, "rejected": 1}
@@ -219,7 +219,7 @@ def test_directory_that_is_no_dataset_is_left_alone(folders, tmp_path):
 
 def test_output_that_cannot_be_written_is_named(folders, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.UserError, match="file/data.*cannot be written: check --output"):
+    with pytest.raises(errors.UserError, match=r"file/data.*cannot be written \(not a directory\): check --output"):
         run(folders, tmp_path / "file" / "data")
 
 
@@ -344,12 +344,12 @@ class Objects(filesystem.FileSystem):
     def create(self, path, mime_type="", compression_type=""):
         raise NotImplementedError
 
-    open = copy = last_updated = create
+    open = rename = last_updated = create
 
-    def rename(self, source_file_names, destination_file_names):
+    def copy(self, source_file_names, destination_file_names):
         for source, destination in zip(source_file_names, destination_file_names):
-            self.contents[destination] = self.contents.pop(source)
-            self.log.append(f"rename {destination}")
+            self.contents[destination] = self.contents[source]
+            self.log.append(f"copy {destination}")
 
     def exists(self, path):
         return path in self.contents
@@ -382,7 +382,27 @@ def test_dataset_appears_on_an_object_store_description_last(monkeypatch):
     expected = {f"objects://b/data/{name}": content for name, content in new.items()}
     assert store == {**expected, "objects://b/data2/dataset.json": b"other"}
     assert log[0] == "delete objects://b/data/dataset.json"
-    assert [entry for entry in log if entry.startswith("rename")][-1] == "rename objects://b/data/dataset.json"
+    assert [entry for entry in log if entry.startswith("copy")][-1] == "copy objects://b/data/dataset.json"
+
+
+def test_publishing_that_broke_off_can_be_done_again(monkeypatch):
+    store = {"objects://b/data/train-00000-of-00001.tfrecord": b"old", "objects://b/data/dataset.json": b"old"}
+    monkeypatch.setattr(Objects, "contents", store)
+    new = {name: b"new" for name in ("dataset.json", "rejected.jsonl", "train-00000-of-00001.tfrecord")}
+    store.update({f"objects://b/p/dataset/{name}": content for name, content in new.items()})
+
+    def break_off(self, sources, destinations):
+        store[destinations[0]] = store[sources[0]]
+        raise OSError("the store is away")
+
+    with monkeypatch.context() as broken, pytest.raises(errors.UserError, match="the store is away"):
+        broken.setattr(Objects, "copy", break_off)
+        staging.publish("objects://b/p", "objects://b/data")
+    assert "objects://b/data/dataset.json" not in store
+    staging.publish("objects://b/p", "objects://b/data")
+    assert {path: store[path] for path in store if "/data/" in path} == {
+        f"objects://b/data/{name}": content for name, content in new.items()
+    }
 
 
 def test_object_store_outputs_that_are_taken_are_refused(monkeypatch):

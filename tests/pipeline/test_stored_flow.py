@@ -40,7 +40,7 @@ def serialize(videos, staging, name=NAME, **changes):
     settings = dataclasses.replace(SETTINGS, **changes)
     convert = clips_to_records.ClipToRecord(settings, str(videos), str(staging), None)
     convert.setup()
-    (_, staged), *_ = convert.process(clips_to_records.ClipTask(Clip(name, "run", "train"), 0, "shard"))
+    (_, (_, staged)), *_ = convert.process(clips_to_records.ClipTask(Clip(name, "run", "train"), 0, "shard"))
     with open(staged.path, "rb") as file:
         return file.read()
 

@@ -1,0 +1,199 @@
+"""The end of a build: what its job found is judged, the dataset described and moved to its place."""
+
+import collections
+import dataclasses
+import json
+import operator
+from collections.abc import Mapping
+
+import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import decoder, job, staging
+from pipeline.clips_to_records import RecordSettings
+from pipeline.job import Summary
+from pipeline.sources import checks, unlabeled
+from stat_tf import errors
+from stat_tf.data import info
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildConfig:
+    """How to build.
+
+    Attributes:
+      videos: Directory that the clips' paths start from.
+      output: The dataset directory to write.
+      settings: What a record holds.
+      num_shards: Shards a split; None for a number that suits the size.
+      max_rejected: Largest fraction of the clips that may be left out, 0-1.
+      fail_on_duplicates: Whether files of test that are in another split too fail the build, or are only reported.
+      overwrite: Whether to replace a dataset that is there.
+      clip_timeout: Seconds that reading a clip may take; see `decoder.Decoder`.
+    """
+
+    videos: str
+    output: str
+    settings: RecordSettings
+    num_shards: int | None = None
+    max_rejected: float = 0.05
+    fail_on_duplicates: bool = True
+    overwrite: bool = False
+    clip_timeout: float = decoder.TIMEOUT
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """What the end of a build has to know of its listing: little, whatever the number of clips.
+
+    Attributes:
+      classes: Class names; a label index is a position here.
+      counts: Clips by (split, label); a video that is cut counts once.
+      cut: Whether any video is cut.
+      misnamed: As of `clips_to_records.rejection`, clips that were set aside before the job.
+      warnings: Of the listing.
+    """
+
+    classes: tuple[str, ...]
+    counts: Mapping[tuple[str, str], int]
+    cut: bool
+    misnamed: tuple[dict[str, str], ...]
+    warnings: tuple[str, ...]
+
+
+def _write_rejected(summary: Summary, path: str) -> None:
+    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        file.write("".join(json.dumps(clip, sort_keys=True) + "\n" for clip in summary.rejected).encode())
+
+
+def _judge_duplicates(duplicates: list[dict[str, list[str]]], fail: bool) -> list[str]:
+    """Decides about files that are in several splits; returns warnings.
+
+    Raises:
+      UserError: `fail`, and a file is in test and in what is trained on.
+    """
+    warnings = []
+    leaks = [" = ".join(found["ids"]) for found in duplicates if "test" in found["splits"]]
+    if leaks:
+        message = f"Files of the same content in different splits: {checks.some(leaks)}."
+        if fail:
+            raise errors.UserError(f"{message} Take one out, or give --duplicates=warn to keep both.")
+        warnings.append(message)
+    harmless = [" = ".join(found["ids"]) for found in duplicates if "test" not in found["splits"]]
+    if harmless:
+        warnings.append(f"Files of the same content in train and unlabeled: {checks.some(harmless)}.")
+    return warnings
+
+
+def _judge(listed: Listed, summary: Summary, config: BuildConfig) -> list[str]:
+    """Decides whether the dataset may be published; returns warnings.
+
+    Raises:
+      UserError: Too many clips were rejected, all of them, or a file is in test and in another split.
+    """
+    warnings = _judge_duplicates(summary.duplicates, config.fail_on_duplicates)
+    count, num_clips = len(summary.rejected), summary.num_clips
+    if count:
+        reason, times = collections.Counter(clip["reason"] for clip in summary.rejected).most_common(1)[0]
+        example = next(clip["id"] for clip in summary.rejected if clip["reason"] == reason)
+        kind = "clips" if listed.cut else "videos"
+        message = f"{count} of {num_clips} {kind} cannot be used, most often ({times}) because {reason}, as {example}"
+        if count == num_clips or count > config.max_rejected * num_clips:
+            path = failed_list(config.output)
+            with staging.writing(path):
+                _write_rejected(summary, path)
+            raise errors.UserError(
+                f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {path} lists them."
+            )
+        warnings.append(f"{message}.")
+    return warnings
+
+
+def _describe(listed: Listed, summary: Summary, config: BuildConfig, warnings: list[str]) -> info.DatasetInfo:
+    settings = config.settings
+    rejected = collections.Counter((clip["split"], clip["label"]) for clip in summary.rejected)
+    splits = [split for split in info.SPLITS if any(split == one for one, _ in listed.counts)]
+    stored = {
+        split: tuple(info.Shard(**s) for s in summary.shards if s["name"].startswith(f"{split}-")) for split in splits
+    }
+    counts = {}
+    for split in splits:
+        if split == unlabeled.SPLIT:  # a video that was cut is many clips
+            counts[split] = {"": sum(shard.num_clips for shard in stored[split])}
+            if not counts[split][""]:
+                warnings = [*warnings, f"None of the videos in {split} can be used."]
+            continue
+        named = {label: count for (one, label), count in listed.counts.items() if one == split}
+        kept = {label: count - rejected[split, label] for label, count in named.items()}
+        counts[split] = {label: kept.get(label, 0) for label in listed.classes}
+        emptied = [label for label in kept if not kept[label]]
+        if emptied:
+            warnings = [*warnings, f"Classes in {split} none of whose videos can be used: {checks.some(emptied)}."]
+    return info.DatasetInfo(
+        classes=listed.classes,
+        num_segments=settings.num_segments,
+        num_snippets=settings.num_snippets,
+        num_frames=settings.num_frames,
+        frame_stride=settings.frame_stride,
+        hr_size=settings.hr_size,
+        lr_sizes=settings.lr_sizes,
+        lens_blur=settings.lens_blur,
+        noise=settings.noise,
+        shards=stored,
+        counts=counts,
+        num_rejected=len(summary.rejected),
+        source_fingerprint=summary.fingerprint,
+        warnings=tuple(warnings),
+        flow=settings.flow,
+    )
+
+
+def failed_list(output: str) -> str:
+    """Where the videos are listed for which a build failed; the next one that succeeds deletes it."""
+    return f"{output.rstrip('/')}.{info.REJECTED_NAME}"
+
+
+def finish(listed: Listed, summary: Summary, config: BuildConfig, place: str) -> info.DatasetInfo:
+    """Publishes what a job has built, if it is good enough.
+
+    Args:
+      listed: Of the listing.
+      summary: What the job found out.
+      config: How to build.
+      place: The staging directory.
+
+    Returns:
+      The description, as written to the dataset's `dataset.json`.
+
+    Raises:
+      UserError: Too many clips cannot be used, test holds a file of another split, or the output cannot be written.
+    """
+    rejected = sorted([*listed.misnamed, *summary.rejected], key=operator.itemgetter("id"))
+    summary = dataclasses.replace(summary, rejected=rejected)
+    warnings = [*listed.warnings, *_judge(listed, summary, config)]
+    description = _describe(listed, summary, config, warnings)
+    finished = FileSystems.join(place, "dataset")
+    with staging.writing(finished):
+        _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
+        with FileSystems.create(FileSystems.join(finished, info.FILE_NAME)) as file:
+            file.write(description.to_json().encode())
+    staging.publish(place, config.output)
+    staging.delete_file(failed_list(config.output))
+    return description
+
+
+class Finish(beam.DoFn):
+    """`finish` as a job's last step, on a worker; a runner may try it again."""
+
+    def __init__(self, listed: Listed, config: BuildConfig, place: str):
+        """Creates the function; the arguments are those of `finish`."""
+        self._listed = listed
+        self._config = config
+        self._place = place
+
+    def process(self, summary_path: str) -> None:
+        if not FileSystems.exists(summary_path):
+            return  # The try before this one published all, and deleted what it had been made from.
+        finish(self._listed, job.read_summary(self._place), self._config, self._place)
+        staging.delete(self._place)

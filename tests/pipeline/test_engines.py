@@ -1,0 +1,194 @@
+"""The build on engines whose workers are other processes, started by others: the same bytes as in this process."""
+
+import contextlib
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from pipeline import beam_options, build, clips_to_records, sources
+from stat_tf import errors
+from tests import media
+
+ROOT = pathlib.Path(__file__).parents[2]
+SETTINGS = clips_to_records.RecordSettings(
+    num_segments=2,
+    num_snippets=2,
+    num_frames=1,
+    frame_stride=1,
+    hr_size=(24, 32),
+    jpeg_quality=95,
+    lr_sizes=((12, 16),),
+    lens_blur=0.25,
+    noise=2.0,
+)
+# Runs a module until it ends by itself or the one that started it is gone.
+SERVER = """
+import os, runpy, sys, threading
+threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+@contextlib.contextmanager
+def server(log, module, *arguments):
+    """Another process that serves on loopback; ends with the block, or with this process."""
+    environment = dict(
+        os.environ,
+        PYTHONPATH=str(ROOT),
+        PATH=os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]]),
+    )
+    with open(log, "w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, module, *arguments],
+            **{"stdin": subprocess.PIPE, "stdout": out, "stderr": out, "env": environment, "cwd": log.parent},
+        )
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+            process.wait(timeout=30)
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("localhost", 0))
+        return taken.getsockname()[1]
+
+
+def await_port(process, port, log):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError):
+            return socket.create_connection(("localhost", port), 1).close()
+        time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+def contents(directory):
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    root = tmp_path_factory.mktemp("videos")
+    for number in range(6):
+        name = f"{('train', 'test')[number % 3 == 2]}/{('jump', 'run')[number % 2]}/{number}.mp4"
+        media.encode_video(root / name, media.numbered_frames(12 + number)[number:])
+    (root / "train" / "run" / "broken.avi").write_text("no video")
+    media.encode_video(root.parent / "long" / "film.mp4", media.numbered_frames(60))
+    return root
+
+
+def make(videos, output, arguments):
+    """Builds from short videos and a long one that is cut."""
+    execution = beam_options.parse(arguments, 7)
+    listing = sources.read_all(
+        *("folders", str(videos), None, None), unlabeled_videos=str(videos.parent / "long"), clip_seconds=0.5
+    )
+    config = build.BuildConfig(str(videos), str(output), SETTINGS, num_shards=2, max_rejected=0.2)
+    return build.build(listing, config, execution)
+
+
+@pytest.fixture(scope="module")
+def in_memory(videos, tmp_path_factory):
+    output = tmp_path_factory.mktemp("in_memory") / "data"
+    description = make(videos, output, ["--direct_running_mode=in_memory"])
+    assert {split: description.num_clips(split) for split in description.shards} == {
+        **{"train": 4, "test": 2, "unlabeled": 5}
+    }
+    assert description.num_rejected == 1
+    return contents(output)
+
+
+@pytest.mark.slow
+def test_workers_of_a_job_server_write_the_same_bytes(videos, in_memory, tmp_path):
+    port = free_port()
+    with (
+        server(
+            tmp_path / "job_server",
+            "apache_beam.runners.portability.local_job_service_main",
+            f"--port_file={tmp_path / 'port'}",
+        ) as jobs,
+        server(tmp_path / "pool", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}") as pool,
+    ):
+        await_port(pool, port, tmp_path / "pool")
+        while not (tmp_path / "port").exists():
+            assert jobs.poll() is None, (tmp_path / "job_server").read_text()
+            time.sleep(0.1)
+        arguments = ["--runner=PortableRunner", f"--job_endpoint=localhost:{(tmp_path / 'port').read_text()}"]
+        arguments += ["--environment_type=EXTERNAL", f"--environment_config=localhost:{port}"]
+        make(videos, tmp_path / "data", [*arguments, "--direct_num_workers=2"])
+    assert (tmp_path / "pool").read_text().count("Starting worker with command") == 2
+    assert contents(tmp_path / "data") == in_memory
+    assert not list(tmp_path.glob("data.*"))
+
+
+@pytest.mark.slow
+def test_workers_of_dask_write_the_same_bytes(videos, in_memory, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    cluster = distributed.LocalCluster(
+        **{"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"},
+        local_directory=str(tmp_path / "dask"),
+    )
+    with cluster, distributed.Client(cluster) as client:
+        arguments = ["--runner=DaskRunner", f"--dask_client_address={cluster.scheduler_address}"]
+        make(videos, tmp_path / "data", [*arguments, "--dask_npartitions=2"])
+        distributed.default_client().close()  # the runner's own, which it leaves open
+        processes = set(client.run(os.getpid).values())
+    assert len(processes) == 2 and os.getpid() not in processes
+    assert contents(tmp_path / "data") == in_memory
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--runner=PortableRunner"], "PortableRunner needs --job_endpoint=HOST:PORT"),
+        (["--runner=PortableRunner", "--job_endpoint=localhost"], "No job server answers at --job_endpoint=localhost"),
+        (["--runner=PortableRunner", "--job_endpoint=localhost:1"], r"No job server .*:1 \(.*refused\)"),
+        (["--runner=SparkleRunner"], "--runner=SparkleRunner cannot be used: Unexpected pipeline runner"),
+        (["--runner=no.such.Runner"], "--runner=no.such.Runner cannot be used: No module named 'no'"),
+        (["--runner=apache_beam.Runner"], "--runner=apache_beam.Runner cannot be used: .*no attribute 'Runner'"),
+    ],
+)
+def test_runner_that_cannot_be_had_is_named(arguments, message):
+    with pytest.raises(errors.UserError, match=message):
+        beam_options.check(arguments, [])
+        beam_options.parse(arguments, 1)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Says which packages can be found."""
+    found = {}
+    monkeypatch.setattr(beam_options.importlib.util, "find_spec", found.get)
+    return found
+
+
+def test_dataflow_without_its_packages_is_one_sentence(installed):
+    with pytest.raises(errors.UserError, match=r"DataflowRunner needs packages .*: pip install 'stat-tf\[gcp\]'\."):
+        beam_options.check(["--runner=DataflowRunner"], [])
+
+
+def test_dataflows_mistakes_are_told_before_the_job(installed):
+    installed["google.cloud.dataflow"] = object()
+    arguments = ["--runner=DataflowRunner", "--region=r", "--temp_location=gs://bucket/t"]
+    with pytest.raises(errors.UserError, match="Beam does not accept its options: Missing required option: project"):
+        beam_options.parse(arguments, 1)
+    execution = beam_options.parse([*arguments, "--project=some-project"], 1)
+    assert not execution.is_local and not execution.is_template
+    execution.check_place("output", "gs://b/data")
+    execution.check_place("videos", None)
+    with pytest.raises(errors.UserError, match="Dataflow's workers cannot see --videos=/videos: give a path .* gs://"):
+        execution.check_place("videos", "/videos")
+
+
+@pytest.mark.parametrize("name", ["DirectRunner", "directrunner", "FnApiRunner"])
+def test_direct_runner_is_this_process_by_whatever_name(name):
+    assert beam_options.parse([f"--runner={name}"], 1).is_local
