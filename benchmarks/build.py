@@ -46,14 +46,14 @@ def floor(path, settings, estimator):
     import av
     import cv2
 
-    from stat_tf.data import flow, sampling
+    from stat_tf.data import sampling
 
     with av.open(path) as container:
         stream = container.streams.video[0]
         stream.codec_context.thread_count = 1
         shape = settings.num_segments, settings.num_snippets, settings.num_frames
         chosen = sampling.sample_frames(range(stream.frames), *shape)
-        pairs = set(flow.pairs(chosen, stream.frames)) if estimator else set()
+        pairs = set(sampling.motion_pairs(chosen, stream.frames)) if estimator else set()
         shown, needed = set(chosen), {*chosen, *(number for pair in pairs for number in pair)}
         last = max(needed)
         (height, width), (lr_height, lr_width) = settings.hr_size, settings.lr_sizes[0]

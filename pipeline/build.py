@@ -50,8 +50,9 @@ def build(listing: Listing, config: BuildConfig, execution: Execution) -> info.D
         too many clips cannot be used, or test holds a file of another split.
     """
     warnings = checks.check(listing)
-    staging.recover(config.output)
-    staging.check_output(config.output, config.overwrite)
+    with staging.writing(config.output):
+        staging.recover(config.output)
+        staging.check_output(config.output, config.overwrite)
     listing, misnamed = _set_aside_misnamed(listing, config.videos)
     label_index = {name: index for index, name in enumerate(listing.classes)}
     aside = {fields["id"] for fields in misnamed}
@@ -74,6 +75,7 @@ def build(listing: Listing, config: BuildConfig, execution: Execution) -> info.D
         videos=config.videos,
         settings=config.settings,
         num_shards=config.num_shards,
+        clip_timeout=config.clip_timeout,
     )
     if execution.is_template:
         with staging.left_to_job(config.output) as place:

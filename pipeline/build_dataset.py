@@ -77,6 +77,12 @@ flags.DEFINE_integer(
 flags.DEFINE_float(
     "max_rejected", 0.05, "Largest fraction of clips that may be unusable; above it the job fails.", 0, 1
 )
+flags.DEFINE_float(
+    "clip_timeout",
+    600.0,
+    "Seconds that reading a clip, or finding where to cut a video, may take; one that takes longer is rejected.",
+    lower_bound=0.1,
+)
 flags.DEFINE_enum(
     "duplicates", "fail", ["fail", "warn"], "What to do about files of test whose content is in another split too."
 )
@@ -119,8 +125,8 @@ def main() -> None:
         execution.check_place(flag, FLAGS[flag].value)
     from pipeline import build, clips_to_records
 
-    if not execution.is_local:
-        logging.disable(logging.NOTSET)  # what a remote runner logs is its progress
+    # What a remote runner logs is its progress; what a local one logs as an error, it raises too.
+    logging.disable(logging.ERROR if execution.is_local else logging.NOTSET)
 
     config = build.BuildConfig(
         videos=videos or "",
@@ -141,6 +147,7 @@ def main() -> None:
         max_rejected=FLAGS.max_rejected,
         fail_on_duplicates=FLAGS.duplicates == "fail",
         overwrite=FLAGS.overwrite,
+        clip_timeout=FLAGS.clip_timeout,
     )
     description = build.build(listing, config, execution)
     if description:

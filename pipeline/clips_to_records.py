@@ -15,9 +15,9 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from pipeline import progress
+from pipeline import decoder, progress, staging
 from pipeline.sources.clip import Clip
-from stat_tf.data import cutting, degrade, flow, info, part_reader, record, video
+from stat_tf.data import cutting, degrade, flow, info, record, video
 
 Size = tuple[int, int]
 
@@ -112,11 +112,6 @@ def rejection(clip: Clip, videos: str, reason: str, clip_id: str | None = None) 
     return {"id": clip_id or clip.path, "path": path, "label": clip.label, "split": clip.split, "reason": reason}
 
 
-def open_error(error: Exception) -> str:
-    """Why a video cannot be used, from what `FileSystems.open` or reading it raised."""
-    return error.reason if isinstance(error, video.VideoError) else "it is missing or cannot be opened"
-
-
 def fingerprint(clip: Clip, content: str) -> str:
     """A digest of what a video contributes to a dataset; `content` is its file's."""
     identity = [clip.path, clip.label, clip.split, clip.group, content]
@@ -155,19 +150,28 @@ class ClipToRecord(beam.DoFn):
     `FINGERPRINTS`, the `fingerprint` of each.
     """
 
-    def __init__(self, settings: RecordSettings, videos: str, staging: str, progress: str | None):
+    def __init__(
+        self,
+        settings: RecordSettings,
+        videos: str,
+        place: str,
+        progress: str | None,
+        clip_timeout: float = decoder.TIMEOUT,
+    ):
         """Creates the function.
 
         Args:
           settings: What a record holds.
           videos: Directory that the clips' paths start from.
-          staging: Directory for the staged records.
+          place: Directory for the staged records.
           progress: Directory on the launcher's own machine where each process counts its clips; None on
             other machines.
+          clip_timeout: Seconds that reading a clip may take.
         """
         self._settings = settings
+        self._clip_timeout = clip_timeout
         self._videos = videos
-        self._staging = staging
+        self._place = place
         self._progress = progress
         self._num_records = Metrics.counter("build_dataset", "records")
         self._num_rejected = Metrics.counter("build_dataset", "rejected")
@@ -192,45 +196,33 @@ class ClipToRecord(beam.DoFn):
             "size": s.hr_size,
             "with_motion": s.flow is not None,
         }
-        self._parts = part_reader.PartReader(**self._wanted)
+        self._decoder = decoder.Decoder(self._clip_timeout)
+
+    def teardown(self):
+        self._decoder.close()
 
     def process(self, task: ClipTask) -> Iterator:
         return self._convert_parts(task) if task.run else self._convert_whole(task)
 
     def _convert_whole(self, task: ClipTask) -> Iterator:
         clip = task.clip
-        content = ""
-        try:
-            with self._open(clip) as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-                source = video.read_clip(clip.path, **self._wanted, file=file)
-        except (video.VideoError, OSError) as error:
-            yield self._reject(clip, open_error(error))
+        content, source = self._decoder.read_clip(clip.path, source_path(self._videos, clip), self._wanted)
+        if isinstance(source, video.VideoError):
+            yield self._reject(clip, source.reason)
         else:
             yield self._stage(task, clip.path, source)
             yield CONTENTS, (content, (clip.split, clip.path))
         yield FINGERPRINTS, fingerprint(clip, content)
 
     def _convert_parts(self, task: ClipTask) -> Iterator:
-        for part, source in self._read_parts(task):
-            clip_id = f"{task.clip.path}#{part.fragment}"
+        clip = task.clip
+        parts = self._decoder.read_parts(clip.path, source_path(self._videos, clip), task.run, self._wanted)
+        for part, source in parts:
+            clip_id = f"{clip.path}#{part.fragment}"
             if isinstance(source, video.VideoError):
-                yield self._reject(task.clip, source.reason, clip_id)
+                yield self._reject(clip, source.reason, clip_id)
             else:
                 yield self._stage(task, clip_id, source)
-
-    def _read_parts(self, task: ClipTask) -> Iterator[tuple[cutting.Part, video.VideoClip | video.VideoError]]:
-        path = task.clip.path
-        try:
-            file = self._open(task.clip)
-        except OSError as error:
-            yield from ((part, video.VideoError(path, open_error(error))) for part in task.run.parts)
-            return
-        with file:
-            yield from self._parts.read(path, task.run, file)
-
-    def _open(self, clip: Clip):
-        return FileSystems.open(source_path(self._videos, clip), compression_type=CompressionTypes.UNCOMPRESSED)
 
     def _reject(self, clip: Clip, reason: str, clip_id: str | None = None) -> tuple[str, dict]:
         self._num_rejected.inc()
@@ -240,8 +232,11 @@ class ClipToRecord(beam.DoFn):
     def _stage(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> tuple[str, tuple]:
         serialized = self._serialize(task, clip_id, source)
         # A runner may try again, while the first try still writes: a name for each, of which one reaches the shard.
-        staged = FileSystems.join(self._staging, f"{hashlib.sha256(clip_id.encode()).hexdigest()}-{uuid.uuid4().hex}")
-        with FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out:
+        staged = FileSystems.join(self._place, f"{hashlib.sha256(clip_id.encode()).hexdigest()}-{uuid.uuid4().hex}")
+        with (
+            staging.writing(self._place),
+            FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out,
+        ):
             out.write(serialized)
         self._num_records.inc()
         progress.report(self._progress, done=1)

@@ -1,16 +1,13 @@
 """Long videos to runs of clips: the step before `clips_to_records` for videos that are to be cut."""
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 
-from pipeline import clips_to_records, progress
+from pipeline import clips_to_records, decoder, progress
 from pipeline.clips_to_records import ClipTask
-from stat_tf.data import cutting, video
+from stat_tf.data import video
 
 RUNS = "runs"
 
@@ -22,27 +19,30 @@ class CutVideo(beam.DoFn):
     for one that cannot be cut, `CONTENTS` for one that can, and `FINGERPRINTS`.
     """
 
-    def __init__(self, videos: str, progress: str | None):
+    def __init__(self, videos: str, progress: str | None, clip_timeout: float = decoder.TIMEOUT):
         """Creates the function.
 
         Args:
           videos: Directory that the clips' paths start from.
           progress: As of `clips_to_records.ClipToRecord`.
+          clip_timeout: Seconds that cutting a video may take.
         """
+        self._clip_timeout = clip_timeout
         self._videos = videos
         self._progress = progress
 
+    def setup(self):
+        self._decoder = decoder.Decoder(self._clip_timeout)
+
+    def teardown(self):
+        self._decoder.close()
+
     def process(self, task: ClipTask) -> Iterator:
         clip = task.clip
-        content = ""
-        path = clips_to_records.source_path(self._videos, clip)
-        try:
-            with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-                content = hashlib.file_digest(file, "sha256").hexdigest()
-                runs = cutting.cut_video(clip.path, clip.clip_seconds, file)
-        except (video.VideoError, OSError) as error:
-            reason = clips_to_records.open_error(error)
-            yield clips_to_records.REJECTED, clips_to_records.rejection(clip, self._videos, reason)
+        location = clips_to_records.source_path(self._videos, clip)
+        content, runs = self._decoder.cut_video(clip.path, location, clip.clip_seconds)
+        if isinstance(runs, video.VideoError):
+            yield clips_to_records.REJECTED, clips_to_records.rejection(clip, self._videos, runs.reason)
             progress.report(self._progress, done=1)
         else:
             yield from ((RUNS, dataclasses.replace(task, run=run)) for run in runs)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import clips_to_records, cut_videos, progress, shards, task_files
+from pipeline import clips_to_records, cut_videos, failures, progress, shards, staging, task_files
 from pipeline import summary as summary_lib
 from pipeline.beam_options import Execution
 from pipeline.clips_to_records import ClipTask, RecordSettings
@@ -157,6 +157,7 @@ def run(
     videos: str,
     settings: RecordSettings,
     num_shards: int | None,
+    clip_timeout: float,
     finish: beam.DoFn | None = None,
 ) -> Summary | None:
     """Runs the pipeline: clips -> records -> shards, and what was found on the way -> the summary.
@@ -169,26 +170,31 @@ def run(
       videos: Directory that the clips' paths start from.
       settings: What a record holds.
       num_shards: Shards of a split of which videos are cut; None for a number that suits the size.
+      clip_timeout: Seconds that reading a clip may take.
       finish: What the job is to do last, on a worker, with the summary's path; None to leave that to the caller.
 
     Returns:
       What was found; None with `finish`, when the job may still have to run.
+
+    Raises:
+      UserError: The disk is full, or a worker process died.
     """
     count = progress.directory(place, execution.is_local)
-    convert = clips_to_records.ClipToRecord(settings, videos, FileSystems.join(place, "clips"), count)
+    convert = clips_to_records.ClipToRecord(settings, videos, FileSystems.join(place, "clips"), count, clip_timeout)
     write = shards.WriteShard(FileSystems.join(place, "shards"), FileSystems.join(place, "dataset"))
     long = [task for task in tasks if task.clip.clip_seconds]
     whole = [task for task in tasks if not task.clip.clip_seconds]
-    whole_files, long_files = (
-        task_files.write(some, FileSystems.join(place, "tasks"), name)
-        for some, name in ((whole, "clips"), (long, "videos"))
-    )
-    with progress.shown(count, len(tasks)), _running(execution) as pipeline:
+    with staging.writing(place):
+        whole_files, long_files = (
+            task_files.write(some, FileSystems.join(place, "tasks"), name)
+            for some, name in ((whole, "clips"), (long, "videos"))
+        )
+    with failures.explained(), progress.shown(count, len(tasks)), _running(execution) as pipeline:
         clips = task_files.read(pipeline, whole_files, "Clips")
         # A shard all of whose clips are rejected is written too, empty.
         every_shard = pipeline | "ShardNames" >> beam.Create([(name, None) for name in shard_names])
         if long:
-            cut = cut_videos.CutVideo(videos, count)
+            cut = cut_videos.CutVideo(videos, count, clip_timeout)
             num_whole = sum(not task.shard for task in whole)
             read = _read_cut(
                 *(clips, task_files.read(pipeline, long_files, "LongVideos"), convert, cut, every_shard),

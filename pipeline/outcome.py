@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import job, staging
+from pipeline import decoder, job, staging
 from pipeline.clips_to_records import RecordSettings
 from pipeline.job import Summary
 from pipeline.sources import checks, files, unlabeled
@@ -29,6 +29,7 @@ class BuildConfig:
       max_rejected: Largest fraction of the clips that may be left out, 0-1.
       fail_on_duplicates: Whether files of test that are in another split too fail the build, or are only reported.
       overwrite: Whether to replace a dataset that is there.
+      clip_timeout: Seconds that reading a clip may take; see `decoder.Decoder`.
     """
 
     videos: str
@@ -38,6 +39,7 @@ class BuildConfig:
     max_rejected: float = 0.05
     fail_on_duplicates: bool = True
     overwrite: bool = False
+    clip_timeout: float = decoder.TIMEOUT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +99,8 @@ def _judge(listed: Listed, summary: Summary, config: BuildConfig) -> list[str]:
         message = f"{count} of {num_clips} {kind} cannot be used, most often ({times}) because {reason}, as {example}"
         if count == num_clips or count > config.max_rejected * num_clips:
             path = failed_list(config.output)
-            _write_rejected(summary, path)
+            with staging.writing(path):
+                _write_rejected(summary, path)
             raise errors.UserError(
                 f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {path} lists them."
             )
@@ -169,8 +172,9 @@ def finish(listed: Listed, summary: Summary, config: BuildConfig, place: str) ->
     warnings = [*listed.warnings, *_judge(listed, summary, config)]
     description = _describe(listed, summary, config, warnings)
     finished = FileSystems.join(place, "dataset")
-    _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
-    files.write(FileSystems.join(finished, info.FILE_NAME), description.to_json().encode())
+    with staging.writing(finished):
+        _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
+        files.write(FileSystems.join(finished, info.FILE_NAME), description.to_json().encode())
     staging.publish(place, config.output)
     staging.delete_file(failed_list(config.output))
     return description

@@ -25,7 +25,8 @@ def report(path: str | None, done: int = 0, added: int = 0) -> None:
     """
     for name, number in ((str(os.getpid()), done), (f"{os.getpid()}{_ADDED}", added)):
         if path and number > 0:
-            with open(os.path.join(path, name), "ab") as file:
+            # A full disk is told of by those whose files matter.
+            with contextlib.suppress(OSError), open(os.path.join(path, name), "ab") as file:
                 file.write(b"." * number)
 
 
@@ -40,13 +41,14 @@ def shown(path: str | None, total: int) -> Iterator[None]:
     if path is None:
         yield
         return
-    os.makedirs(path)
+    with contextlib.suppress(OSError):
+        os.makedirs(path)
     done = threading.Event()
     with tqdm.tqdm(total=total, unit="clip", disable=None) as bar:
 
         def update():
             counts = {False: 0, True: 0}
-            with os.scandir(path) as entries:
+            with contextlib.suppress(OSError), os.scandir(path) as entries:
                 for entry in entries:
                     counts[entry.name.endswith(_ADDED)] += entry.stat().st_size
             bar.total = total + counts[True]

@@ -14,10 +14,11 @@ import tensorflow as tf
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline import staging
 from pipeline.clips_to_records import RecordSettings, StagedRecord
 from pipeline.sources import files as source_files
 from pipeline.sources.clip import Clip
-from stat_tf import files
+from stat_tf import errors, files
 from stat_tf.data import info
 
 _SHARD_BYTES = 150e6  # large enough to stream well, small enough to spread
@@ -85,17 +86,6 @@ def assign_shards(clips: Iterable[Clip], settings: RecordSettings, num_shards: i
     return shards
 
 
-def _write(path: str, records: Iterable[StagedRecord]) -> int:
-    """Writes records to a local file in order of the ids' hashes; returns their number."""
-    num_clips = 0
-    with tf.io.TFRecordWriter(path) as writer:
-        for staged in sorted(records, key=lambda staged: _order(staged.clip_id)):
-            with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-                writer.write(file.read())
-            num_clips += 1
-    return num_clips
-
-
 class WriteShard(beam.DoFn):
     """Writes (shard, [`StagedRecord`, ...]) in order of the ids' hashes; yields the shard's `info.Shard`."""
 
@@ -113,11 +103,11 @@ class WriteShard(beam.DoFn):
         name, records = element
         # A runner may run this twice at once.
         unfinished = FileSystems.join(self._staging, f"{name}-{uuid.uuid4().hex}")
-        with contextlib.ExitStack() as stack:
+        with staging.writing(self._staging), contextlib.ExitStack() as stack:
             local = unfinished
             if files.is_remote(unfinished):  # TensorFlow may know nothing of the store that Beam writes to
                 local = stack.enter_context(tempfile.NamedTemporaryFile()).name
-            num_clips = _write(local, records)
+            num_clips = _write_records(local, records)
             file = stack.enter_context(open(local, "rb"))
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             num_bytes = file.tell()
@@ -127,5 +117,19 @@ class WriteShard(beam.DoFn):
                 file.seek(0)
                 with FileSystems.create(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as copy:
                     shutil.copyfileobj(file, copy, _CHUNK_BYTES)
-        FileSystems.rename([unfinished], [FileSystems.join(self._destination, name)])
+            FileSystems.rename([unfinished], [FileSystems.join(self._destination, name)])
         yield info.Shard(name, num_clips, num_bytes, digest)
+
+
+def _write_records(path: str, records: Iterable[StagedRecord]) -> int:
+    """Writes staged records to a local TFRecord file in the order of their ids' hashes; returns their number."""
+    num_clips = 0
+    try:
+        with tf.io.TFRecordWriter(path) as writer:
+            for staged in sorted(records, key=lambda staged: _order(staged.clip_id)):
+                with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                    writer.write(file.read())
+                num_clips += 1
+    except tf.errors.OpError as error:
+        raise OSError(errors.brief(error).rpartition("; ")[2]) from error
+    return num_clips

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import os
 import re
@@ -19,6 +20,7 @@ from stat_tf.data import info
 _MARK = ".building-"
 _REPLACED = "replaced"
 _LOCK = "lock"
+_FULL = tuple(os.strerror(number).lower() for number in (errno.ENOSPC, errno.EDQUOT))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +67,24 @@ def _others(output: str) -> list[str]:
         return []
     found = (os.path.join(parent, entry) for entry in os.listdir(parent) if entry.startswith(name + _MARK))
     return [path for path in found if os.path.isdir(path)]
+
+
+@contextlib.contextmanager
+def writing(place: str) -> Iterator[None]:
+    """Does what writes to a place.
+
+    Args:
+      place: A file or directory that the user knows, for the message.
+
+    Raises:
+      UserError: It cannot be written: it is not allowed, or the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        why = (error.strerror or errors.brief(error)).lower()
+        mend = "make room, or give another --output" if why in _FULL else "check --output"
+        raise errors.UserError(f"{place} cannot be written ({why}): {mend}.") from error
 
 
 def delete_file(path: str) -> None:
@@ -171,13 +191,11 @@ def directory(output: str) -> Iterator[str]:
     place = _new_place(output)
     with contextlib.ExitStack() as stack:
         stack.callback(delete, place)
-        try:
+        with writing(place):
             _make(place)
             if not files.is_remote(place):
                 stack.enter_context(_lock(place))
                 _delete_killed(output, place)
-        except OSError as error:
-            raise errors.UserError(f"{place} cannot be written: check --output.") from error
         yield place
 
 

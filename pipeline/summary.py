@@ -7,6 +7,8 @@ import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline import staging
+
 _NAME = "summary.jsonl"
 
 
@@ -16,7 +18,10 @@ class _WriteLines(beam.DoFn):
 
     def process(self, element: tuple[str, Iterable[tuple[str, object]]]) -> Iterator[str]:
         lines = sorted(json.dumps(entry, sort_keys=True) for entry in element[1])
-        with FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with (
+            staging.writing(self._path),
+            FileSystems.create(self._path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
+        ):
             file.write("".join(line + "\n" for line in lines).encode())
         yield self._path
 

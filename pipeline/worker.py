@@ -3,28 +3,35 @@
 Beam's own local worker reports each step on the terminal, and outlives a killed launcher.
 """
 
+import contextlib
 import logging
 import os
 import sys
 import threading
 import time
 
+# In the environment of workers: a file that is there as long as their job goes on.
+RUNNING = "STAT_TF_JOB_RUNNING"
 
-def _leave_with(launcher: int) -> None:
-    while os.getppid() == launcher:
+
+def leave_with(launcher: int, running: str = "") -> None:
+    """Ends this process when the one that started it has ended, or when the file `running` is gone."""
+    while os.getppid() == launcher and (not running or os.path.exists(running)):
         time.sleep(1)
     os._exit(1)
 
 
 def main() -> None:
     """Works for the launcher that the environment names, as `apache_beam.runners.worker.sdk_worker_main` does."""
-    threading.Thread(target=_leave_with, args=[os.getppid()], daemon=True).start()
+    threading.Thread(target=leave_with, args=[os.getppid(), os.environ.get(RUNNING, "")], daemon=True).start()
     logging.getLogger().addHandler(logging.NullHandler())  # errors reach the launcher, which prints them
     for variable in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
     from apache_beam.runners.worker import sdk_worker_main
 
-    sdk_worker_main.main(sys.argv)
+    # Beam prints there, with a traceback, each error that it hands to the launcher too.
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+        sdk_worker_main.main(sys.argv)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from stat_tf import errors, stores
 from stat_tf.files import is_remote
 
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
+_PASSED_OVER = (".", "lost+found")  # directories of nobody's videos, and of one's own alone
 
 
 def connect(beam_arguments: list[str], *paths: str | None) -> None:
@@ -125,12 +126,18 @@ def list_files(root: str, flag: str) -> list[str]:
     """Lists every file below a directory, relative to it, with forward slashes, sorted.
 
     Raises:
-      UserError: The directory is missing.
+      UserError: The directory is missing, or it or one below it cannot be read.
     """
     check_directory(root, flag)
     if is_remote(root):
         return sorted(path.removeprefix(root.rstrip("/") + "/") for path in list_objects(root))
+
+    def refuse(error: OSError) -> None:
+        if not os.path.basename(error.filename).startswith(_PASSED_OVER):
+            why = error.strerror.lower()
+            raise errors.UserError(f"The directory {error.filename} cannot be read ({why}): check --{flag}.")
+
     found = []
-    for folder, _, names in os.walk(root, followlinks=True):
+    for folder, _, names in os.walk(root, onerror=refuse, followlinks=True):
         found.extend(os.path.relpath(os.path.join(folder, name), root) for name in names)
     return sorted(path.replace(os.sep, "/") for path in found)

@@ -14,10 +14,12 @@ import av
 import numpy as np
 
 from stat_tf import errors
-from stat_tf.data import degrade
+from stat_tf.data import sizes
 
 # Decoding this many frames costs about as much as a seek.
 _SEEK_GAP = 32
+
+TOO_MUCH_MEMORY = "reading it takes too much memory"
 
 _Interpolation = av.video.reformatter.Interpolation
 # Colour at full resolution, in and out, and the same bytes on every processor.
@@ -74,6 +76,8 @@ def average_rate(times: Sequence[int], time_base: Fraction, nominal_rate: float)
 
 def reason(error: Exception) -> str:
     """What is wrong with a video, from FFmpeg's or the file system's error."""
+    if isinstance(error, MemoryError):
+        return TOO_MUCH_MEMORY
     if isinstance(error, av.InvalidDataError | av.EOFError):
         return "it is no video file, or a part of it is missing"
     return (getattr(error, "strerror", None) or str(error) or type(error).__name__).lower()
@@ -93,6 +97,8 @@ def open_video(path: str, file: BinaryIO | None) -> Iterator[tuple[av.container.
         streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not streams:
             raise VideoError(path, "it has no video stream")
+        if not streams[0].codec_context:
+            raise VideoError(path, "its codec is unknown, or its header is damaged")
         # A worker is one core; frame threads would also delay every frame by the number of cores.
         streams[0].codec_context.thread_count = 1
         streams[0].codec_context.thread_type = "NONE"
@@ -117,7 +123,9 @@ def decode_packets(packets: Iterable[av.Packet]) -> Iterator[av.VideoFrame | av.
     for packet in packets:
         try:
             yield from packet.decode()
-        except av.FFmpegError:
+        except av.FFmpegError as error:
+            if isinstance(error, MemoryError):  # which is not the packet's fault alone
+                raise
             yield packet
 
 
@@ -190,7 +198,7 @@ class Framer:
         """Returns uint8 [H, W, 3]."""
         swapped, flip_rows, flip_columns = _display_turns(frame)
         height, width = self._size[::-1] if swapped else self._size
-        box = degrade.center_crop_box((frame.height, frame.width), width / height / self._pixel_aspect)
+        box = sizes.center_crop_box((frame.height, frame.width), width / height / self._pixel_aspect)
         shrinks = box[2] >= height and box[3] >= width
         picture = self._reformatter.reformat(
             self._crop(frame, box),

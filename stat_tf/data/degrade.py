@@ -28,24 +28,6 @@ class Degradation:
     noise: float = 2.0
 
 
-def center_crop_box(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
-    """The largest centred box of a given aspect ratio.
-
-    Args:
-      size: (height, width) of the frame, pixels.
-      aspect: Width over height of the box, 4/3 in the paper.
-
-    Returns:
-      (top, left, height, width), pixels.
-    """
-    height, width = size
-    if width > height * aspect:
-        crop_height, crop_width = height, max(1, round(height * aspect))
-    else:
-        crop_height, crop_width = max(1, round(width / aspect)), width
-    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
-
-
 def _blur_and_average(frames: tf.Tensor, sigma: float, lr_height: int) -> tf.Tensor:
     """The lens blur and the area average along the height of float32 [1, H, W, C]."""
     if sigma > 0:

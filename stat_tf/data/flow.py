@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from stat_tf.data import sampling
+
 METHODS = ("tvl1", "dis")
 
 
@@ -124,26 +126,6 @@ def mirror(levels: tf.Tensor) -> tf.Tensor:
     return tf.stack([255 - x, y], axis=-1)
 
 
-def pairs(indices: Sequence[int], count: int) -> list[tuple[int, int]]:
-    """Between which frames of the video each frame's motion is estimated.
-
-    Args:
-      indices: Positions of frames in a video.
-      count: Frames in the video.
-
-    Returns:
-      A pair of positions a frame: the frame's own and the next one's. The video's last frame takes
-      the motion that led to it; the only frame of a video, (0, 0).
-    """
-    before = [min(index, max(count - 2, 0)) for index in indices]
-    return [(index, min(index + 1, count - 1)) for index in before]
-
-
-def beyond(indices: Sequence[int], count: int) -> list[int]:
-    """Positions of the frames that the motion of `indices` needs and that are not among them, ascending."""
-    return sorted({index for pair in pairs(indices, count) for index in pair} - set(indices))
-
-
 def snippet_flow(
     estimator: FlowEstimator, pictures: Mapping[int, np.ndarray], indices: Sequence[int], count: int
 ) -> np.ndarray:
@@ -151,14 +133,14 @@ def snippet_flow(
 
     Args:
       estimator: The estimator.
-      pictures: uint8 [H, W, 3] by position in the video: those that `pairs` names.
+      pictures: uint8 [H, W, 3] by position in the video: those that `sampling.motion_pairs` names.
       indices: Positions of the T frames; the field of one that repeats is computed once.
       count: Frames in the video.
 
     Returns:
       float32 [T, H, W, 2], pixels of the pictures.
     """
-    wanted = pairs(indices, count)
+    wanted = sampling.motion_pairs(indices, count)
     fields = {(before, after): _motion(estimator, pictures, before, after) for before, after in set(wanted)}
     return np.stack([fields[pair] for pair in wanted])
 
@@ -179,7 +161,7 @@ def degraded_flow(
     Args:
       estimator: The estimator.
       frames: uint8 [N, h, w, 3], the LR frames, snippet after snippet.
-      pictures: uint8 [H, W, 3] by position in the video: the HR frames, those that `pairs` names.
+      pictures: uint8 [H, W, 3] by position in the video: the HR frames, those that `sampling.motion_pairs` names.
       indices: Positions of the N frames.
       count: Frames in the video.
       num_frames: T, frames a snippet.
@@ -191,7 +173,7 @@ def degraded_flow(
     """
     starts = range(0, len(indices), num_frames)
     snippets = [indices[start : start + num_frames] for start in starts]
-    needed = sorted({index for snippet in snippets for index in beyond(snippet, count)})
+    needed = sorted({index for snippet in snippets for index in sampling.beyond(snippet, count)})
     made = dict(zip(needed, degrade(np.stack([pictures[index] for index in needed])), strict=True)) if needed else {}
     fields = []
     for start, snippet in zip(starts, snippets, strict=True):

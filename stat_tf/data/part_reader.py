@@ -13,7 +13,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 
-from stat_tf.data import decoding, flow, sampling
+from stat_tf.data import decoding, sampling
 from stat_tf.data.cutting import Part, Run
 from stat_tf.data.decoding import VideoError
 from stat_tf.data.video import VideoClip
@@ -105,7 +105,7 @@ class PartReader:
     def _plan(self, source: "_Source", part: Part, span: range, shown: Sequence[int]) -> _Plan:
         times = [source.times[position] for position in shown]
         chosen = sampling.sample_frames(times, self.num_segments, self.num_snippets, self.num_frames, self.frame_stride)
-        return _Plan(part, span, shown, chosen, flow.beyond(chosen, len(shown)) if self.with_motion else [])
+        return _Plan(part, span, shown, chosen, sampling.beyond(chosen, len(shown)) if self.with_motion else [])
 
     def _read_again(self, source: "_Source", plan: _Plan) -> VideoClip | VideoError:
         """Reads a part of which some packets give no frame, though none is damaged, from those that do."""

@@ -82,3 +82,23 @@ def sample_frames(
         start = min(max(start, first), last)
         indices.extend(range(start, start + span, frame_stride))
     return indices
+
+
+def motion_pairs(indices: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """Between which frames of the video each frame's motion is estimated.
+
+    Args:
+      indices: Positions of frames in a video.
+      count: Frames in the video.
+
+    Returns:
+      A pair of positions a frame: the frame's own and the next one's. The video's last frame takes
+      the motion that led to it; the only frame of a video, (0, 0).
+    """
+    before = [min(index, max(count - 2, 0)) for index in indices]
+    return [(index, min(index + 1, count - 1)) for index in before]
+
+
+def beyond(indices: Sequence[int], count: int) -> list[int]:
+    """Positions of the frames that the motion of `indices` needs and that are not among them, ascending."""
+    return sorted({index for pair in motion_pairs(indices, count) for index in pair} - set(indices))

@@ -1,4 +1,4 @@
-"""Frame sizes as flags give them and messages name them."""
+"""Frame sizes as flags give them and messages name them, and the box of a frame that has another shape."""
 
 import re
 from collections.abc import Sequence
@@ -47,3 +47,21 @@ def parse_hr_and_lr(hr_text: str, lr_texts: Sequence[str]) -> tuple[tuple[int, i
                 "LR frames would be distorted."
             )
     return hr_size, lr_sizes
+
+
+def center_crop_box(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:
+    """The largest centred box of a given aspect ratio.
+
+    Args:
+      size: (height, width) of the frame, pixels.
+      aspect: Width over height of the box, 4/3 in the paper.
+
+    Returns:
+      (top, left, height, width), pixels.
+    """
+    height, width = size
+    if width > height * aspect:
+        crop_height, crop_width = height, max(1, round(height * aspect))
+    else:
+        crop_height, crop_width = max(1, round(width / aspect)), width
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import av
 import numpy as np
 
-from stat_tf.data import decoding, flow, sampling
+from stat_tf.data import decoding, sampling
 from stat_tf.data.decoding import VideoError
 
 
@@ -69,7 +69,7 @@ def read_clip(
       num_frames: T.
       frame_stride: Frames from one of a snippet's frames to the next.
       size: (height, width) of the returned frames, pixels.
-      with_motion: Whether to read the frames too that the chosen ones' motion needs; see `flow.pairs`.
+      with_motion: Whether to read the frames too that the chosen ones' motion needs; see `sampling.motion_pairs`.
       file: The opened file, seekable, for paths that only the caller can open.
 
     Returns:
@@ -81,7 +81,7 @@ def read_clip(
 
     def choose(index: decoding.Index) -> tuple[list[int], list[int]]:
         chosen = sampling.sample_frames(index.times, num_segments, num_snippets, num_frames, frame_stride)
-        return chosen, flow.beyond(chosen, len(index.times)) if with_motion else []
+        return chosen, sampling.beyond(chosen, len(index.times)) if with_motion else []
 
     try:
         with decoding.open_video(path, file) as (container, stream):

@@ -116,7 +116,7 @@ def clips_from_frames(path: str, card: model_card.ModelCard, num_snippets: int =
     count, num_read = len(frames), _num_read(num_snippets)
     indices = sampling.sample_frames(range(count), num_segments, num_read, num_frames, card.frame_stride)
     indices = _spread(indices, num_snippets, card)
-    pictures = {index: frames[index] for index in (*indices, *flow.beyond(indices, count))}
+    pictures = {index: frames[index] for index in (*indices, *sampling.beyond(indices, count))}
     return _clips([_Sequence(pictures, indices, count)], num_snippets, card)
 
 

@@ -66,16 +66,3 @@ def test_graph_and_eager_agree():
 def test_frames_smaller_than_lr_are_refused():
     with pytest.raises(ValueError, match="8x8 cannot be degraded to the larger 12x16"):
         degrade.degrade(clip(8, 8), degrade.Degradation(), SEED)
-
-
-@pytest.mark.parametrize(
-    ("size", "aspect", "box"),
-    [
-        ((240, 320), 4 / 3, (0, 0, 240, 320)),
-        ((360, 640), 4 / 3, (0, 80, 360, 480)),
-        ((640, 360), 4 / 3, (185, 0, 270, 360)),
-        ((101, 101), 4 / 3, (12, 0, 76, 101)),
-    ],
-)
-def test_center_crop_box(size, aspect, box):
-    assert degrade.center_crop_box(size, aspect) == box

@@ -115,14 +115,6 @@ def test_bound_is_the_same_motion_on_every_grid():
     assert flow.bounds(20.0, (112, 149), (12, 16)) == pytest.approx((20 * 16 / 149, 20 * 12 / 112))
 
 
-def test_motion_is_to_the_next_frame_and_the_last_takes_what_led_to_it():
-    assert flow.pairs([0, 3, 8, 9, 9], 10) == [(0, 1), (3, 4), (8, 9), (8, 9), (8, 9)]
-    assert flow.pairs([0, 0], 1) == [(0, 0), (0, 0)]
-    assert flow.beyond([0, 3, 9], 10) == [1, 4, 8]
-    assert flow.beyond([2, 3, 4], 10) == [5]
-    assert flow.beyond([8, 9], 10) == flow.beyond([0], 1) == []
-
-
 def plain(value):
     return np.full((2, 3, 3), value, np.uint8)
 

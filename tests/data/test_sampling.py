@@ -83,3 +83,11 @@ def test_indices_exist_and_segments_do_not_overlap(count, shape):
 def test_no_frames_is_an_error():
     with pytest.raises(ValueError, match="from 0"):
         sampling.sample_frames([], 4, 1, 1)
+
+
+def test_motion_is_to_the_next_frame_and_the_last_takes_what_led_to_it():
+    assert sampling.motion_pairs([0, 3, 8, 9, 9], 10) == [(0, 1), (3, 4), (8, 9), (8, 9), (8, 9)]
+    assert sampling.motion_pairs([0, 0], 1) == [(0, 0), (0, 0)]
+    assert sampling.beyond([0, 3, 9], 10) == [1, 4, 8]
+    assert sampling.beyond([2, 3, 4], 10) == [5]
+    assert sampling.beyond([8, 9], 10) == sampling.beyond([0], 1) == []

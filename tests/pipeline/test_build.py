@@ -219,7 +219,7 @@ def test_directory_that_is_no_dataset_is_left_alone(folders, tmp_path):
 
 def test_output_that_cannot_be_written_is_named(folders, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(errors.UserError, match="file/data.*cannot be written: check --output"):
+    with pytest.raises(errors.UserError, match=r"file/data.*cannot be written \(not a directory\): check --output"):
         run(folders, tmp_path / "file" / "data")
 
 
