@@ -49,7 +49,7 @@ class Store:
             assert noise not in err
         return out, err
 
-    def keys(self, prefix=""):
+    def names(self, prefix=""):
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=s3.BUCKET, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
@@ -87,12 +87,12 @@ def train_killed_and_resumed(store):
     process = store.start(*command)
     partial = "run/checkpoints/partial/epoch-0001-step-000001"
     deadline = time.monotonic() + 240
-    while f"{partial}/state.json" not in store.keys(partial):
+    while f"{partial}/state.json" not in store.names(partial):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     store.printed += "".join(process.communicate())
-    assert not store.keys("run/checkpoints/last"), "not caught amid the first epoch"
+    assert not store.names("run/checkpoints/last"), "not caught amid the first epoch"
     store.put("run/checkpoints/partial/epoch-0001-step-000099/training.index", b"half")
     store.put("run/checkpoints/last/epoch-0009/recognizer.index", b"half")
     store.put("run/checkpoints/best/epoch-0009/recognizer.data-00000-of-00001", b"half")
@@ -110,7 +110,7 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
         "--hr_size=24x32", "--num_segments=2", "--num_shards=2",
     )  # fmt: skip
     assert "train: 4 clips in 2 files" in out and err == ""
-    assert {key.split("/")[0] for key in store.keys()} == {"videos", "data"}, "something is left of the building"
+    assert {key.split("/")[0] for key in store.names()} == {"videos", "data"}, "something is left of the building"
     assert store.read("data/rejected.jsonl") == b""
 
     train_killed_and_resumed(store)
@@ -139,7 +139,7 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
 
     secret = store.environment["AWS_SECRET_ACCESS_KEY"]
     assert secret not in store.printed
-    assert not [key for key in store.keys() if secret.encode() in store.read(key)]
+    assert not [key for key in store.names() if secret.encode() in store.read(key)]
 
 
 @pytest.mark.slow

@@ -105,7 +105,7 @@ def check_fits(
         flow_method=config.flow_method,
         flow_bound=config.flow_bound,
     )
-    check_clips(run_dir, taken, data_dir, info, split)
+    check_clips(run_dir, taken, data_dir, info, split, labeled=labeled)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,9 @@ class Clips:
     flow_bound: float
 
 
-def check_clips(path: str, taken: Clips, data_dir: str, info: info_lib.DatasetInfo, split: str) -> None:
+def check_clips(
+    path: str, taken: Clips, data_dir: str, info: info_lib.DatasetInfo, split: str, *, labeled: bool = True
+) -> None:
     """Checks that a dataset is whole and has the clips that a model takes.
 
     Args:
@@ -132,6 +134,7 @@ def check_clips(path: str, taken: Clips, data_dir: str, info: info_lib.DatasetIn
       data_dir: The dataset directory.
       info: Its description.
       split: The split that will be read.
+      labeled: Whether every clip needs a label.
 
     Raises:
       UserError: As `check_fits`.
