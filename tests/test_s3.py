@@ -60,7 +60,7 @@ class Store:
         self.client.put_object(Bucket=s3.BUCKET, Key=key, Body=data)
 
     def download(self, prefix, directory):
-        for key in self.keys(f"{prefix}/"):
+        for key in self.names(f"{prefix}/"):
             path = directory / key.removeprefix(f"{prefix}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.read(key))
