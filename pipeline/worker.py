@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 
+from stat_tf import command
+
 
 def _leave_with(launcher: int) -> None:
     while os.getppid() == launcher:
@@ -24,7 +26,8 @@ def main() -> None:
         os.environ.setdefault(variable, "1")
     from apache_beam.runners.worker import sdk_worker_main
 
-    sdk_worker_main.main(sys.argv)
+    with command.clean_end():
+        sdk_worker_main.main(sys.argv)
 
 
 if __name__ == "__main__":

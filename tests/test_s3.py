@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -49,7 +50,7 @@ class Store:
             assert noise not in err
         return out, err
 
-    def keys(self, prefix=""):
+    def names(self, prefix=""):
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=s3.BUCKET, Prefix=prefix)
         return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
 
@@ -60,7 +61,7 @@ class Store:
         self.client.put_object(Bucket=s3.BUCKET, Key=key, Body=data)
 
     def download(self, prefix, directory):
-        for key in self.keys(f"{prefix}/"):
+        for key in self.names(f"{prefix}/"):
             path = directory / key.removeprefix(f"{prefix}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(self.read(key))
@@ -87,12 +88,12 @@ def train_killed_and_resumed(store):
     process = store.start(*command)
     partial = "run/checkpoints/partial/epoch-0001-step-000001"
     deadline = time.monotonic() + 240
-    while f"{partial}/state.json" not in store.keys(partial):
+    while f"{partial}/state.json" not in store.names(partial):
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     store.printed += "".join(process.communicate())
-    assert not store.keys("run/checkpoints/last"), "not caught amid the first epoch"
+    assert not store.names("run/checkpoints/last"), "not caught amid the first epoch"
     store.put("run/checkpoints/partial/epoch-0001-step-000099/training.index", b"half")
     store.put("run/checkpoints/last/epoch-0009/recognizer.index", b"half")
     store.put("run/checkpoints/best/epoch-0009/recognizer.data-00000-of-00001", b"half")
@@ -110,13 +111,14 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
         "--hr_size=24x32", "--num_segments=2", "--num_shards=2",
     )  # fmt: skip
     assert "train: 4 clips in 2 files" in out and err == ""
-    assert {key.split("/")[0] for key in store.keys()} == {"videos", "data"}, "something is left of the building"
+    assert {key.split("/")[0] for key in store.names()} == {"videos", "data"}, "something is left of the building"
     assert store.read("data/rejected.jsonl") == b""
 
     train_killed_and_resumed(store)
     # The same training in this process, on a copy of the dataset, with nothing in its way.
     store.download("data", tmp_path / "data")
     store.download("run", tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "best" / "epoch-0009")
     flags = dict(flag.removeprefix("--").split("=") for flag in TRAIN)
     numbers = {name: type(runs.SETTINGS[name])(value) for name, value in flags.items()}
     defaults = {"dropout": 0.0, "student_input": "upsample", "scales": "1,0.875,0.75", "color_jitter": 0.0}
@@ -139,22 +141,26 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
 
     secret = store.environment["AWS_SECRET_ACCESS_KEY"]
     assert secret not in store.printed
-    assert not [key for key in store.keys() if secret.encode() in store.read(key)]
+    assert not [key for key in store.names() if secret.encode() in store.read(key)]
+
+
+BUILD = ("pipeline.build_dataset", "--layout=folders", "--output=/dev/null/none", "--videos")
+EVALUATE = ("stat_tf.evaluate", "--data_dir=none", "--run_dir")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["build", "evaluate"])
-def test_wrong_key_missing_bucket_and_no_server_are_one_sentence(store, command):
-    """By a job on Beam and a command on TensorFlow."""
-    arguments = {
-        "build": ["pipeline.build_dataset", "--layout=folders", "--output=/dev/null/none", "--videos"],
-        "evaluate": ["stat_tf.evaluate", "--data_dir=none", "--run_dir"],
-    }[command]
-    for path, changes, said in (
-        (f"{STORE}/none", {"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, f"{STORE} cannot be used (An error occurred (Sig"),
-        ("s3://no-bucket/x", {}, "s3://no-bucket cannot be used (An error occurred (NoSuchBucket)"),
-        (f"{STORE}/none", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, f"{STORE} cannot be used (Could not connect"),
-    ):
-        out, err = store.run(*arguments[:-1], f"{arguments[-1]}={path}", code=1, **changes)
-        assert out == "" and err.startswith(f"error: {said}") and err.count("\n") == 1, err
-        assert "wrong-secret" not in err and store.environment["AWS_SECRET_ACCESS_KEY"] not in err
+@pytest.mark.parametrize(
+    "arguments, path, changes, said",
+    [
+        (BUILD, f"{STORE}/none", {"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, f"{STORE} cannot be used (An error occ"),
+        (BUILD, "s3://no-bucket/x", {}, "s3://no-bucket cannot be used (An error occurred (NoSuchBucket)"),
+        (EVALUATE, f"{STORE}/none", {"AWS_SECRET_ACCESS_KEY": "wrong-secret"}, f"{STORE} cannot be used (An error occ"),
+        (EVALUATE, f"{STORE}/none", {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}, f"{STORE} cannot be used (Could not"),
+    ],
+    ids=["build: wrong key", "build: no bucket", "evaluate: wrong key", "evaluate: no server"],
+)
+def test_store_that_refuses_is_one_sentence(store, arguments, path, changes, said):
+    """Of a job on Beam and of a command on TensorFlow; neither shows a secret."""
+    out, err = store.run(*arguments[:-1], f"{arguments[-1]}={path}", code=1, **changes)
+    assert out == "" and err.startswith(f"error: {said}") and err.count("\n") == 1, err
+    assert "wrong-secret" not in err and store.environment["AWS_SECRET_ACCESS_KEY"] not in err
