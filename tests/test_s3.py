@@ -128,7 +128,7 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
     events = list((tmp_path / "run" / "logs" / "train").iterdir())
     steps = {event.step for path in events for event in tf.compat.v1.train.summary_iterator(str(path))}
-    assert len(events) == 2 and {1, 2, 3, 4} <= steps
+    assert len(events) >= 2 and {1, 2, 3, 4} <= steps
 
     store.run("stat_tf.evaluate", f"--run_dir={STORE}/run", f"--data_dir={STORE}/data")
     assert json.loads(store.read("run/eval-test/metrics.json"))["num_clips"] == 2
@@ -145,7 +145,7 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
 
 
 BUILD = ("pipeline.build_dataset", "--layout=folders", "--output=/dev/null/none", "--videos")
-EVALUATE = ("stat_tf.evaluate", "--data_dir=none", "--run_dir")
+EVALUATE = ("stat_tf.evaluate", "--run_dir=none", "--data_dir")
 
 
 @pytest.mark.slow
