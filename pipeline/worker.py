@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 
+from stat_tf import command
+
 # In the environment of workers: a file that is there as long as their job goes on.
 RUNNING = "STAT_TF_JOB_RUNNING"
 
@@ -30,7 +32,7 @@ def main() -> None:
     from apache_beam.runners.worker import sdk_worker_main
 
     # Beam prints there, with a traceback, each error that it hands to the launcher too.
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere):
+    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere), command.clean_end():
         sdk_worker_main.main(sys.argv)
 
 

@@ -7,7 +7,7 @@ import atexit
 import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from absl import app, logging
 
@@ -16,13 +16,23 @@ from stat_tf import errors
 _exit_code = 0
 
 
-def end_past_destructors() -> None:
-    """Makes this process end, if it has loaded tensorflow-io by then, without the destructors of C++ libraries.
+@contextlib.contextmanager
+def clean_end() -> Iterator[None]:
+    """A process's work; lets it end, if it has loaded tensorflow-io by then, without C++ libraries' destructors.
 
-    Those of tensorflow-io's S3 client abort the process. Call it before anything else that has to be done at the end:
+    Those of tensorflow-io's S3 client abort the process. Enter it before anything else that has to be done at the end:
     Python does that last which was asked for first, after threads have ended.
     """
+    global _exit_code
     atexit.register(_leave)
+    try:
+        yield
+    except SystemExit as end:
+        _exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        raise
+    except BaseException:
+        _exit_code = 1
+        raise
 
 
 def _leave() -> None:
@@ -65,9 +75,13 @@ def run(main: Callable[[], int | None], flags_parser: Callable | None = None) ->
             print("Interrupted.", file=sys.stderr)
             return 130
 
-    end_past_destructors()
-    try:
+    with clean_end():
         _run_app(guarded, flags_parser)
+
+
+def _run_app(main: Callable[[list[str]], int], flags_parser: Callable | None) -> None:
+    try:
+        app.run(main, flags_parser=flags_parser) if flags_parser else app.run(main)
     except UnicodeDecodeError:
         print("error: A file given by --flagfile is not text: it holds one flag a line.", file=sys.stderr)
         sys.exit(1)
@@ -76,16 +90,3 @@ def run(main: Callable[[], int | None], flags_parser: Callable | None = None) ->
         # when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-
-
-def _run_app(main: Callable[[list[str]], int], flags_parser: Callable | None) -> None:
-    """As `absl.app.run`; notes the exit code."""
-    global _exit_code
-    try:
-        app.run(main, flags_parser=flags_parser) if flags_parser else app.run(main)
-    except SystemExit as end:
-        _exit_code = end.code if isinstance(end.code, int) else int(end.code is not None)
-        raise
-    except BaseException:
-        _exit_code = 1
-        raise

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from stat_tf import errors
+from stat_tf import errors, files
 from stat_tf.data import flow
 from stat_tf.inference import inputs, model_card
 from tests import media
@@ -98,6 +98,22 @@ def test_frames_are_as_far_apart_as_the_model_was_trained_with(tmp_path):
         clip_from_video(tmp_path / "a.mp4", apart),
     ):
         assert [second - first for first, second in frame_numbers(clip)] == [3, 3]
+
+
+def test_remote_inputs_are_as_local_ones(tmp_path):
+    media.encode_video(tmp_path / "a.mp4", gradients(10, HR))
+    np.save(tmp_path / "frames.npy", gradients(10, SIZE))
+    files.make_dirs("ram://inputs/folder")
+    for number, frame in enumerate(gradients(10, SIZE)):
+        cv2.imwrite(str(tmp_path / f"{number}.png"), frame[..., ::-1])
+        files.write_bytes(f"ram://inputs/folder/{number}.png", (tmp_path / f"{number}.png").read_bytes())
+    for name, read in (("a.mp4", clip_from_video), ("frames.npy", clip_from_frames)):
+        files.write_bytes(f"ram://inputs/{name}", (tmp_path / name).read_bytes())
+        np.testing.assert_array_equal(read(f"ram://inputs/{name}", card()), read(tmp_path / name, card()))
+        with pytest.raises(errors.UserError, match=f"ram://inputs/no{name}"):
+            read(f"ram://inputs/no{name}", card())
+    frames = clip_from_frames(tmp_path / "frames.npy", card())
+    np.testing.assert_array_equal(clip_from_frames("ram://inputs/folder", card()), frames)
 
 
 @pytest.mark.parametrize("count", [10, 3])

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
-from stat_tf import errors
+from stat_tf import errors, files
 from stat_tf.models import conversion, pretrained, recognizer
 from tests import torch_format
 
@@ -64,6 +64,15 @@ def convert(path, backbone="resnet18"):
     output = path.with_name("ours.safetensors")
     done = conversion.convert(str(path), backbone, str(output))
     return done, safetensors.numpy.load_file(output)
+
+
+def test_remote_checkpoint_becomes_the_same_file(tmp_path, state_dict):
+    local, remote = save(tmp_path / "theirs.pth", state_dict), "ram://conversion/theirs.pth"
+    with open(local, "rb") as file:
+        files.write_bytes(remote, file.read())
+    conversion.convert(local, "resnet18", str(tmp_path / "ours.safetensors"))
+    conversion.convert(remote, "resnet18", "ram://conversion/ours.safetensors")
+    assert files.read_bytes("ram://conversion/ours.safetensors") == (tmp_path / "ours.safetensors").read_bytes()
 
 
 def refused(path, match, backbone="resnet18", output="ours.safetensors"):

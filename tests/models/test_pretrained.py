@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from stat_tf import errors
+from stat_tf import errors, files
 from stat_tf.models import pretrained, recognizer
 
 SIZE = (24, 32)
@@ -196,6 +196,19 @@ def test_what_is_no_weight_file_is_refused_by_load_and_check(path, tmp_path, kin
 
 def test_check_gives_the_files_digest(original, path):
     assert pretrained.check(str(path), original.config) == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_remote_weights_are_as_local_ones(original, path):
+    pretrained.save(original, "ram://weights/resnet18.safetensors", "downloads/resnet18.pth")
+    assert files.read_bytes("ram://weights/resnet18.safetensors") == path.read_bytes()
+    assert pretrained.check("ram://weights/resnet18.safetensors", original.config) == pretrained.check(
+        str(path), original.config
+    )
+    model = build()
+    assert pretrained.load(model, "ram://weights/resnet18.safetensors") == (TAM,)
+    np.testing.assert_array_equal(kernel(model, "layer4.1.conv2"), kernel(original, "layer4.1.conv2"))
+    with pytest.raises(errors.UserError, match="Cannot read the weights ram://weights/none.safetensors: No such file"):
+        pretrained.load(model, "ram://weights/none.safetensors")
 
 
 @pytest.mark.parametrize(
