@@ -92,15 +92,10 @@ def _read_cut(
     split = unlabeled.SPLIT
     found = long | "CutVideo" >> beam.ParDo(cut)
     runs, rejected, contents, fingerprints = _divide(found, "Cut", cut_videos.RUNS, *_FOUND)
-    # Keys are texts: None, which Beam's global combiners use, is not one key to all of Dask's workers.
-    parts = runs | "PartsOfRun" >> beam.Map(lambda task: len(task.run.parts))
-    none = tasks.pipeline | "NoParts" >> beam.Create([0])  # so that there is a number where no video can be cut
     count = (
-        (parts, none)
-        | "PartsOrNone" >> beam.Flatten()
-        | "PartsOfAll" >> beam.WithKeys("all")
-        | "NumParts" >> beam.CombinePerKey(sum)
-        | "OneNumber" >> beam.Values()
+        runs
+        | "PartsOfRun" >> beam.Map(lambda task: len(task.run.parts))
+        | "NumParts" >> beam.CombineGlobally(sum)
         | "NumShards" >> beam.Map(num_shards)
     )
     # The runs of one video would stay together, and one worker with them, without another shuffle.
@@ -210,9 +205,7 @@ def run(
             | "WriteShards" >> beam.ParDo(write)
         )
         duplicates = read.contents | "ByContent" >> beam.GroupByKey() | beam.FlatMap(_across_splits)
-        fingerprint = (
-            read.fingerprints | beam.WithKeys("all") | "Fingerprint" >> beam.CombinePerKey(_digest_sum) | beam.Values()
-        )
+        fingerprint = read.fingerprints | "Fingerprint" >> beam.CombineGlobally(_digest_sum)
         summary = summary_lib.write(
             (
                 written | "Shards" >> beam.Map(lambda shard: ("shards", dataclasses.asdict(shard))),
