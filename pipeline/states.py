@@ -93,9 +93,9 @@ def state_of(node: Node, before: Mapping[str, State], root: str, keep_other_code
     plan = plan_of(node, sources)
     directory = os.path.join(root, node.name, plan.short)
     if directory not in earlier and keep_other_code:
-        # One that is finished before one that was begun.
-        kept = [place for place, (progress, made) in earlier.items() if _same(plan, progress, made)]
-        directory = min(kept, key=lambda place: earlier[place][1] is None, default=directory)
+        # The newest that is finished, before one that was begun.
+        kept = {place: made for place, (progress, made) in earlier.items() if _same(plan, progress, made)}
+        directory = max(kept, key=lambda place: kept[place].finished if kept[place] else "", default=directory)
     progress, made = earlier.get(directory, (None, None))
     if made and (damage := _damage(node, directory, made)):
         return State(node, Status.STALE, damage, plan, directory)

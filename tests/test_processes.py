@@ -98,6 +98,24 @@ def test_failure_is_told_in_the_commands_own_words(here):
         run()
 
 
+def test_command_in_view_prints_here_and_says_itself_why_it_failed(here, capfd):
+    work(
+        here, "import sys; print('a table'); print('error: No such run.', file=sys.stderr); sys.exit(int(sys.argv[1]))"
+    )
+    with processes.locked("out", "work") as lock, processes.Commands(lock) as commands:
+        commands.run_in_view(["work", "0"])
+        assert capfd.readouterr() == ("a table\n", "error: No such run.\n")
+        with pytest.raises(errors.UserError, match="work failed with exit code 3; what it said stands above"):
+            commands.run_in_view(["work", "3"])
+
+
+def test_lock_is_seen_without_being_taken(here):
+    assert not processes.is_locked("out")
+    with processes.locked("out", "work"):
+        assert processes.is_locked("out")
+    assert not processes.is_locked("out")
+
+
 def test_it_is_watched_to_the_end(here):
     work(here, "import time; time.sleep(1.2)")
     seen = []
