@@ -53,17 +53,17 @@ _beam_arguments: list[str] = []
 
 def main() -> None:
     """Stores the signals that the flags describe."""
-    from stat_tf.training import resolve
+    from pipeline import cores
 
-    scales = resolve.fractions("scales", FLAGS.scales)
+    cores.use_one()  # before anything imports TensorFlow
     logging.disable(logging.WARNING)  # Beam's notices about what is not installed
-    from pipeline import beam_options, cores
+    from pipeline import beam_options
 
     beam_options.check(_beam_arguments, FLAGS)
-    cores.use_one()
-    from pipeline import signals
+    from pipeline import signals, signals_plan
+    from stat_tf.training import resolve
 
-    config = signals.SignalsConfig(
+    config = signals_plan.SignalsConfig(
         data_dir=FLAGS.data_dir,
         teacher_run=FLAGS.teacher_run,
         output=FLAGS.output,
@@ -71,7 +71,7 @@ def main() -> None:
         seed=FLAGS.seed,
         splits=FLAGS.splits,
         lr_size=FLAGS.lr_size,
-        scales=scales,
+        scales=resolve.fractions("scales", FLAGS.scales),
         flip=FLAGS.flip,
         color_jitter=FLAGS.color_jitter,
         backbone=FLAGS.backbone,
@@ -80,7 +80,7 @@ def main() -> None:
         allow_other_data=FLAGS.allow_other_data,
         overwrite=FLAGS.overwrite,
     )
-    plan = signals.plan(config)
+    plan = signals_plan.make_plan(config)
     execution = beam_options.parse(_beam_arguments, plan.num_views)
     if not execution.is_local:
         logging.disable(logging.NOTSET)  # what a remote runner logs is its progress

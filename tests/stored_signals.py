@@ -1,6 +1,6 @@
 """Small directories of teacher signals for tests, made by the job in this process."""
 
-from pipeline import beam_options, signals
+from pipeline import beam_options, signals, signals_plan
 from tests import runs
 
 # The views that `runs.SETTINGS` asks for.
@@ -9,12 +9,12 @@ VIEWS = {"num_views": 3, "scales": (1.0, 0.75), "color_jitter": 0.1, "student_in
 
 def config(data_dir, teacher_run, output, **changes):
     """The job's configuration, for the students of `runs.SETTINGS`."""
-    return signals.SignalsConfig(str(data_dir), str(teacher_run), str(output), **VIEWS | changes)
+    return signals_plan.SignalsConfig(str(data_dir), str(teacher_run), str(output), **VIEWS | changes)
 
 
 def store(data_dir, teacher_run, output, **changes):
     """Stores signals; returns their description."""
-    plan = signals.plan(config(data_dir, teacher_run, output, **changes))
+    plan = signals_plan.make_plan(config(data_dir, teacher_run, output, **changes))
     return signals.store(plan, beam_options.parse([], plan.num_views))
 
 
