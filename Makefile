@@ -52,6 +52,11 @@ lock:
 	  --no-header --no-annotate --no-emit-index-url --quiet --output-file=.lock/requirements.txt
 	(echo '# Every dependency, pinned with hashes, for Python 3.11. Made from setup.py by `make lock`.'; \
 	  cat .lock/requirements.txt) > requirements.lock
+	.lock/bin/uv pip compile setup.py --extra=dev --extra=remote --extra=dask --extra=gcp --python-version=3.11 \
+	  --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet --constraints=.lock/requirements.txt \
+	  --output-file=.lock/gcp.txt
+	(echo '# What the extra gcp adds to requirements.lock, pinned with hashes. Made from setup.py by `make lock`.'; \
+	  grep -vxFf requirements.lock .lock/gcp.txt) > requirements-gcp.lock
 
 clean:
 	rm -rf $(VENV) .lock *.egg-info

@@ -177,6 +177,8 @@ def parse(arguments: list[str], num_clips: int) -> Execution:
     """
     # A worker imports what it runs: what Beam would pickle of this process's main module is never needed.
     options = PipelineOptions(arguments, save_main_session=False)
+    if options.view_as(pipeline_options.StandardOptions).no_wait_until_finish:
+        raise errors.UserError("--no_wait_until_finish leaves nobody to finish what the job has made: leave it out.")
     if _runner_name(arguments) not in _LOCAL:
         return _parse_named(arguments, options)
     direct = options.view_as(pipeline_options.DirectOptions)

@@ -1,8 +1,9 @@
 """The Beam job of a build: clips in; shards, and a summary of what was found on the way, out."""
 
+import contextlib
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
@@ -91,15 +92,10 @@ def _read_cut(
     split = unlabeled.SPLIT
     found = long | "CutVideo" >> beam.ParDo(cut)
     runs, rejected, contents, fingerprints = _divide(found, "Cut", cut_videos.RUNS, *_FOUND)
-    # Keys are texts: None, which Beam's global combiners use, is not one key to all of Dask's workers.
-    parts = runs | "PartsOfRun" >> beam.Map(lambda task: len(task.run.parts))
-    none = tasks.pipeline | "NoParts" >> beam.Create([0])  # so that there is a number where no video can be cut
     count = (
-        (parts, none)
-        | "PartsOrNone" >> beam.Flatten()
-        | "PartsOfAll" >> beam.WithKeys("all")
-        | "NumParts" >> beam.CombinePerKey(sum)
-        | "OneNumber" >> beam.Values()
+        runs
+        | "PartsOfRun" >> beam.Map(lambda task: len(task.run.parts))
+        | "NumParts" >> beam.CombineGlobally(sum)
         | "NumShards" >> beam.Map(num_shards)
     )
     # The runs of one video would stay together, and one worker with them, without another shuffle.
@@ -131,6 +127,20 @@ def read_summary(place: str) -> Summary:
             getattr(summary, kind).append(value)
     summary.shards.sort(key=operator.itemgetter("name"))
     return summary
+
+
+@contextlib.contextmanager
+def _running(execution: Execution) -> Iterator[beam.Pipeline]:
+    """A pipeline that runs when the block ends. Interrupted here, it does not go on elsewhere."""
+    pipeline = beam.Pipeline(execution.runner, execution.options)
+    try:
+        with pipeline:
+            yield pipeline
+    except BaseException:
+        if result := getattr(pipeline, "result", None):
+            with contextlib.suppress(Exception):  # what stopped us is worth more; and not every runner can cancel
+                result.cancel()
+        raise
 
 
 def run(
@@ -174,11 +184,7 @@ def run(
             task_files.write(some, FileSystems.join(place, "tasks"), name)
             for some, name in ((whole, "clips"), (long, "videos"))
         )
-    with (
-        failures.explained(),
-        progress.shown(count, len(tasks)),
-        beam.Pipeline(execution.runner, execution.options) as pipeline,
-    ):
+    with failures.explained(), progress.shown(count, len(tasks)), _running(execution) as pipeline:
         clips = task_files.read(pipeline, whole_files, "Clips")
         # A shard all of whose clips are rejected is written too, empty.
         every_shard = pipeline | "ShardNames" >> beam.Create([(name, None) for name in shard_names])
@@ -199,9 +205,7 @@ def run(
             | "WriteShards" >> beam.ParDo(write)
         )
         duplicates = read.contents | "ByContent" >> beam.GroupByKey() | beam.FlatMap(_across_splits)
-        fingerprint = (
-            read.fingerprints | beam.WithKeys("all") | "Fingerprint" >> beam.CombinePerKey(_digest_sum) | beam.Values()
-        )
+        fingerprint = read.fingerprints | "Fingerprint" >> beam.CombineGlobally(_digest_sum)
         summary = summary_lib.write(
             (
                 written | "Shards" >> beam.Map(lambda shard: ("shards", dataclasses.asdict(shard))),

@@ -16,7 +16,7 @@ class _WriteLines(beam.DoFn):
     def __init__(self, path: str):
         self._path = path
 
-    def process(self, element: tuple[str, Iterable[tuple[str, object]]]) -> Iterator[str]:
+    def process(self, element: tuple[None, Iterable[tuple[str, object]]]) -> Iterator[str]:
         lines = sorted(json.dumps(entry, sort_keys=True) for entry in element[1])
         with (
             staging.writing(self._path),
@@ -35,8 +35,7 @@ def write(found: Iterable[beam.PCollection], place: str) -> beam.PCollection:
     return (
         tuple(found)
         | "Found" >> beam.Flatten()
-        # A text: None is not one key to all of Dask's workers.
-        | "Together" >> beam.WithKeys("all")
+        | "Together" >> beam.Map(lambda entry: (None, entry))
         | "OneSummary" >> beam.GroupByKey()
         | "WriteSummary" >> beam.ParDo(_WriteLines(FileSystems.join(place, _NAME)))
     )

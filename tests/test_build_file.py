@@ -22,7 +22,12 @@ CONFTEST = "tests/conftest"
 # Starts the commands: the one module beside them that touches absl's flags.
 LAUNCHER = "stat_tf/command"
 # File groups in BUILD, and the words in a module's source that call for them.
-DATA = {":golden": r'"golden\b', ":configs": r"\bconfigs/"}
+DATA = {
+    ":golden": r'"golden\b',
+    ":configs": r"\bconfigs/",
+    ":dataflow": r"\bflex_template\.json",
+    ":sources": r'"setup\.py"',
+}
 
 
 def python_files(root=ROOT):

@@ -137,11 +137,11 @@ def test_workers_of_dask_write_the_same_bytes(videos, in_memory, tmp_path):
         **{"n_workers": 2, "threads_per_worker": 1, "processes": True, "dashboard_address": None, "host": "127.0.0.1"},
         local_directory=str(tmp_path / "dask"),
     )
-    with cluster, distributed.Client(cluster) as client:
+    with cluster:
         arguments = ["--runner=DaskRunner", f"--dask_client_address={cluster.scheduler_address}"]
         make(videos, tmp_path / "data", [*arguments, "--dask_npartitions=2"])
-        distributed.default_client().close()  # the runner's own, which it leaves open
-        processes = set(client.run(os.getpid).values())
+        with distributed.default_client() as client:  # the runner's, which it leaves open
+            processes = set(client.run(os.getpid).values())
     assert len(processes) == 2 and os.getpid() not in processes
     assert contents(tmp_path / "data") == in_memory
 
@@ -152,6 +152,7 @@ def test_workers_of_dask_write_the_same_bytes(videos, in_memory, tmp_path):
         (["--runner=PortableRunner"], "PortableRunner needs --job_endpoint=HOST:PORT"),
         (["--runner=PortableRunner", "--job_endpoint=localhost"], "No job server answers at --job_endpoint=localhost"),
         (["--runner=PortableRunner", "--job_endpoint=localhost:1"], r"No job server .*:1 \(.*refused\)"),
+        (["--no_wait_until_finish"], "--no_wait_until_finish leaves nobody to finish"),
         (["--runner=SparkleRunner"], "--runner=SparkleRunner cannot be used: Unexpected pipeline runner"),
         (["--runner=no.such.Runner"], "--runner=no.such.Runner cannot be used: No module named 'no'"),
         (["--runner=apache_beam.Runner"], "--runner=apache_beam.Runner cannot be used: .*no attribute 'Runner'"),

@@ -122,6 +122,29 @@ def test_description_does_not_grow_with_the_clips(tmp_path):
     assert len(list((tmp_path / "tasks").iterdir())) == 64
 
 
+def test_interrupted_launcher_cancels_its_job(tmp_path):
+    class Remote(PipelineRunner):
+        cancelled = False
+
+        def run_pipeline(self, pipeline, options):
+            return self
+
+        def wait_until_finish(self):
+            raise KeyboardInterrupt
+
+        def cancel(self):
+            self.cancelled = True
+
+    (tmp_path / "tasks").mkdir()
+    remote = Remote()
+    with pytest.raises(KeyboardInterrupt):
+        job.run(
+            *(tasks_of(1), ["s"], str(tmp_path), beam_options.Execution(PipelineOptions([]), remote)),
+            **{"videos": "videos", "settings": SETTINGS, "num_shards": None},
+        )
+    assert remote.cancelled
+
+
 def test_keys_of_shuffles_are_even():
     """No shard, hence no worker that writes it, gets much more than another."""
     named = collections.Counter(
