@@ -69,6 +69,14 @@ def _others(output: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
+def _reason(error: OSError) -> str:
+    """What an error says in words; those of Beam's file systems hold the number in their text alone."""
+    number = error.errno
+    if not number and (found := re.search(r"(?:\[Errno |Error\()(\d+)", str(error))):
+        number = int(found[1])
+    return (os.strerror(number) if number else errors.brief(error)).lower()
+
+
 @contextlib.contextmanager
 def writing(place: str) -> Iterator[None]:
     """Does what writes to a place.
@@ -82,7 +90,7 @@ def writing(place: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = (error.strerror or errors.brief(error)).lower()
+        why = _reason(error)
         mend = "make room, or give another --output" if why in _FULL else "check --output"
         raise errors.UserError(f"{place} cannot be written ({why}): {mend}.") from error
 
