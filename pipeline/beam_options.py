@@ -107,13 +107,14 @@ def check(arguments: list[str], ours: Iterable[str]) -> None:
     Raises:
       UserError: An argument is neither ours nor Beam's, Beam cannot use its value, or there is no such runner.
     """
-    if _runner_name(arguments) not in _LOCAL:
+    # Beam's parser would answer -h with Beam's options and end the program.
+    asks_for_help = "-h" in arguments
+    if not asks_for_help and _runner_name(arguments) not in _LOCAL:
         _load_runner(arguments)
     parsers = []
     beams = PipelineOptions([]).get_all_options(add_extra_args_fn=parsers.append)
     parsers[0].error = _refuse  # in place of a page of usage and exit code 2
-    # Beam's parser would answer -h with Beam's options and end the program.
-    unknown = ["-h"] if "-h" in arguments else parsers[0].parse_known_args(arguments)[1]
+    unknown = ["-h"] if asks_for_help else parsers[0].parse_known_args(arguments)[1]
     if not unknown:
         return
     name = unknown[0].split("=")[0]

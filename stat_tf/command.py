@@ -18,10 +18,11 @@ _exit_code = 0
 
 @contextlib.contextmanager
 def clean_end() -> Iterator[None]:
-    """A process's work; lets it end, if it has loaded tensorflow-io by then, without C++ libraries' destructors.
+    """A process's work; lets it end, if it has loaded TensorFlow by then, without destructors of libraries.
 
-    Those of tensorflow-io's S3 client abort the process. Enter it before anything else that has to be done at the end:
-    Python does that last which was asked for first, after threads have ended.
+    Those of tensorflow-io's S3 client abort the process, and those of TensorFlow's functions may print tracebacks.
+    Enter it before anything else that has to be done at the end: Python does that last which was asked for first, after
+    threads have ended.
     """
     global _exit_code
     atexit.register(_leave)
@@ -36,7 +37,7 @@ def clean_end() -> Iterator[None]:
 
 
 def _leave() -> None:
-    if "tensorflow_io" in sys.modules:
+    if "tensorflow" in sys.modules:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):  # a reader that has gone; nobody is left to be told
                 stream.flush()

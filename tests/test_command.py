@@ -63,6 +63,7 @@ def test_misspelt_flag_is_named_without_a_traceback(command):
     required = {
         "pipeline.build_dataset": ["--layout=folders", "--videos=v", "--output=o"],
         "pipeline.validate_examples": ["--data_dir=d", "--output=o"],
+        "pipeline.teacher_signals": ["--data_dir=d", "--teacher_run=t", "--output=o", "--num_views=1"],
     }
     done = run("-m", command, *required.get(command, []), "--sede=1")
     assert done.returncode in (1, 2)

@@ -14,9 +14,10 @@ from apache_beam.options.pipeline_options import PipelineOptions
 ROOT = pathlib.Path(__file__).parents[2]
 PARSE = """
 import json, sys
-from pipeline import build_dataset
-build_dataset._parse_flags(["build_dataset", *sys.argv[1:]])
-print(json.dumps([build_dataset.FLAGS.flag_values_dict(), build_dataset._beam_arguments]))
+from pipeline import beam_flags, build_dataset
+others = []
+beam_flags.parse(["build_dataset", *sys.argv[1:]], build_dataset.FLAGS, others)
+print(json.dumps([build_dataset.FLAGS.flag_values_dict(), others]))
 """
 
 

@@ -26,10 +26,18 @@ SETTINGS = clips_to_records.RecordSettings(
     lens_blur=0.25,
     noise=2.0,
 )
-# Runs a module until it ends by itself or the one that started it is gone.
+# Runs a module until it ends by itself or the one that started it is gone. Beam's job server gives a job one worker
+# process, whatever the job asks for; here two.
 SERVER = """
 import os, runpy, sys, threading
+from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
+init = FnApiRunner.__init__
+def init_with_two_workers(self, *arguments, **named):
+    init(self, *arguments, **named)
+    assert self._num_workers == 1
+    self._num_workers = 2
+FnApiRunner.__init__ = init_with_two_workers
 sys.argv = sys.argv[1:]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 """
@@ -124,7 +132,7 @@ def test_workers_of_a_job_server_write_the_same_bytes(videos, in_memory, tmp_pat
             time.sleep(0.1)
         arguments = ["--runner=PortableRunner", f"--job_endpoint=localhost:{(tmp_path / 'port').read_text()}"]
         arguments += ["--environment_type=EXTERNAL", f"--environment_config=localhost:{port}"]
-        make(videos, tmp_path / "data", [*arguments, "--direct_num_workers=2"])
+        make(videos, tmp_path / "data", arguments)
     assert (tmp_path / "pool").read_text().count("Starting worker with command") == 2
     assert contents(tmp_path / "data") == in_memory
     assert not list(tmp_path.glob("data.*"))

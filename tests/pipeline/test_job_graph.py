@@ -67,6 +67,7 @@ def describe(place, tasks, finish=None):
         job.run(
             *(tasks, ["s"], str(place), execution),
             **{"videos": "gs://bucket/videos", "settings": SETTINGS, "num_shards": None, "finish": finish},
+            clip_timeout=60.0,
         )
     return described.value.args[0]
 
@@ -140,7 +141,7 @@ def test_interrupted_launcher_cancels_its_job(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         job.run(
             *(tasks_of(1), ["s"], str(tmp_path), beam_options.Execution(PipelineOptions([]), remote)),
-            **{"videos": "videos", "settings": SETTINGS, "num_shards": None},
+            **{"videos": "videos", "settings": SETTINGS, "num_shards": None, "clip_timeout": 60.0},
         )
     assert remote.cancelled
 
