@@ -13,7 +13,7 @@ import pytest
 from stat_tf import processes
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-EPOCHS = 40
+EPOCHS = 25
 
 
 @pytest.fixture
