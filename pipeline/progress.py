@@ -2,17 +2,26 @@
 
 import contextlib
 import os
+import shutil
+import tempfile
 import threading
+import uuid
 from collections.abc import Iterator
 
 import tqdm
+
+from stat_tf import files
 
 _ADDED = "+"
 
 
 def directory(staging: str, wanted: bool) -> str | None:
-    """Where processes count their clips (see `report`); None when no bar is wanted."""
-    return os.path.join(staging, "progress") if wanted else None
+    """Where processes count their clips (see `report`), on this machine; None when no bar is wanted."""
+    if not wanted:
+        return None
+    if files.is_remote(staging):
+        return os.path.join(tempfile.gettempdir(), f"stat_tf-progress-{uuid.uuid4().hex}")
+    return os.path.join(staging, "progress")
 
 
 def report(path: str | None, done: int = 0, added: int = 0) -> None:
@@ -66,3 +75,4 @@ def shown(path: str | None, total: int) -> Iterator[None]:
             done.set()
             watcher.join()
             update()
+            shutil.rmtree(path, ignore_errors=True)

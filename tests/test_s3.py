@@ -112,6 +112,7 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
         "--hr_size=24x32", "--num_segments=2", "--num_shards=2",
     )  # fmt: skip
     assert "train: 4 clips in 2 files" in out and err == ""
+    assert not (ROOT / "s3:").exists(), "a path in S3 was taken for one of this machine"
     assert {key.split("/")[0] for key in store.names()} == {"videos", "data"}, "something is left of the building"
     assert store.read("data/rejected.jsonl") == b""
 
