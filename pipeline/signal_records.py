@@ -14,6 +14,7 @@ from apache_beam.ml.inference import base as inference
 from pipeline import cores, progress
 from pipeline.clips_to_records import StagedRecord
 from stat_tf import signals as signals_lib
+from stat_tf import stores
 from stat_tf.data import augment, degrade, info, record
 from stat_tf.data import views as views_lib
 from stat_tf.training import checkpoints
@@ -123,6 +124,7 @@ class VerifyShard(beam.DoFn):
 
 def read_run(run: Run) -> Iterator[SourceClip]:
     """Reads the clips of a run."""
+    stores.connect(run.path)
     clips = tf.data.TFRecordDataset(run.path).skip(run.start).take(run.stop - run.start)
     for serialized in clips.as_numpy_iterator():
         yield SourceClip(run.name, serialized)

@@ -1,24 +1,21 @@
 """The signals job: a dataset and its teacher in, a directory of LR frames and teacher signals out."""
 
 import dataclasses
-import json
 import operator
 import os
 import shlex
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference import base as inference
 
-from pipeline import progress, shards, signal_records, staging
+from pipeline import failures, progress, shards, signal_records, staging, summary
 from pipeline.beam_options import Execution
 from pipeline.signal_records import FAULT, RECORD, RUN, SourceShard
 from pipeline.signals_plan import OF_FRAMES, Plan
+from pipeline.sources import files
 from stat_tf import errors
 from stat_tf.data import info
-
-_SUMMARY = "summary.jsonl"
 
 
 def store(plan: Plan, execution: Execution) -> info.DatasetInfo:
@@ -35,20 +32,26 @@ def store(plan: Plan, execution: Execution) -> info.DatasetInfo:
       The description, as written to the directory's `dataset.json`.
 
     Raises:
-      UserError: A shard of the dataset is damaged, the teacher's outputs are no numbers, or the output cannot be
-        written.
+      UserError: The job is a template, a shard of the dataset is damaged, the teacher's outputs are no numbers, or the
+        output cannot be written.
     """
     output = plan.config.output
+    if execution.is_template:
+        raise errors.UserError(
+            "--template_location makes a job to be run later, and this command has work to do after its job: leave it "
+            "out."
+        )
     with staging.directory(output) as place:
         _run(plan, place, execution)
-        found = _read_summary(place)
-        if found[FAULT]:
-            raise errors.UserError(f"{min(found[FAULT])} Nothing is written to {output}.")
-        written = sorted((info.Shard(**shard) for shard in found["shard"]), key=operator.attrgetter("name"))
+        found = summary.read(place)
+        if faults := [sentence for kind, sentence in found if kind == FAULT]:
+            raise errors.UserError(f"{faults[0]} Nothing is written to {output}.")
+        written = sorted((info.Shard(**shard) for _, shard in found), key=operator.attrgetter("name"))
         stored = {split: tuple(s for s in written if s.name.startswith(f"{split}-")) for split in plan.splits}
         description = dataclasses.replace(plan.description, shards=stored)
-        with FileSystems.create(FileSystems.join(place, "dataset", info.FILE_NAME)) as file:
-            file.write(description.to_json().encode())
+        finished = FileSystems.join(place, "dataset", info.FILE_NAME)
+        with staging.writing(finished):
+            files.write(finished, description.to_json().encode())
         staging.publish(place, output)
     return description
 
@@ -65,6 +68,7 @@ def _run(plan: Plan, place: str, execution: Execution) -> None:
     handler = signal_records.TeacherHandler(plan.config.teacher_run, plan.grids)
     staged = FileSystems.join(place, "clips")
     with (
+        failures.explained(),
         progress.shown(count, dataset.num_clips(*plan.splits)),
         beam.Pipeline(execution.runner, execution.options) as pipeline,
     ):
@@ -102,13 +106,7 @@ def _run(plan: Plan, place: str, execution: Execution) -> None:
             | "Shard" >> beam.Map(lambda shard: ("shard", dataclasses.asdict(shard)))
         )
         faults = [_only(each, FAULT, bare=False) for each in (verified, taught)]
-        _ = (
-            (written, *faults)
-            | "Found" >> beam.Flatten()
-            | "AsLine" >> beam.Map(json.dumps)
-            | "WriteSummary"
-            >> beam.io.WriteToText(FileSystems.join(place, _SUMMARY), num_shards=1, shard_name_template="")
-        )
+        _ = summary.write((written, *faults), place)
 
 
 def _only(found: beam.PCollection, kind: str, *, bare: bool = True) -> beam.PCollection:
@@ -117,15 +115,6 @@ def _only(found: beam.PCollection, kind: str, *, bare: bool = True) -> beam.PCol
     # Without annotations, from which Beam would take the values to be of no type in particular, and refuse them.
     chosen = found | f"Choose {label}" >> beam.Filter(lambda pair: pair[0] == kind)
     return chosen | f"Bare {label}" >> beam.Map(operator.itemgetter(1)) if bare else chosen
-
-
-def _read_summary(place: str) -> dict[str, list]:
-    found = {"shard": [], FAULT: []}
-    with FileSystems.open(FileSystems.join(place, _SUMMARY), compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        for line in file.read().decode().splitlines():
-            kind, value = json.loads(line)
-            found[kind].append(value)
-    return found
 
 
 def report(description: info.DatasetInfo, output: str) -> str:

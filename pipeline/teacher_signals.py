@@ -25,7 +25,7 @@ flags.DEFINE_string("data_dir", None, "The dataset that python -m pipeline.build
 flags.DEFINE_string("teacher_run", None, "Run directory of the teacher.", required=True)
 flags.DEFINE_string("output", None, "The directory of signals to write. It appears when it is whole.", required=True)
 flags.DEFINE_bool("overwrite", False, "Replace what is at --output, when the new signals are whole.")
-flags.DEFINE_integer("num_views", None, "V, views a clip; an epoch of training draws one.", 1, required=True)
+flags.DEFINE_integer("num_views", 4, "V, views a clip; an epoch of training draws one.", 1)
 flags.DEFINE_integer("seed", 0, "With a clip's id and a view's number, decides the view.", 0)
 flags.DEFINE_string(
     "splits", None, "Splits whose signals to store: train, unlabeled or both. Default: what the dataset has of them."
@@ -61,12 +61,14 @@ def main() -> None:
 
     beam_options.check(_beam_arguments, FLAGS)
     from pipeline import signals, signals_plan
+    from pipeline.sources import files
     from stat_tf.training import resolve
 
+    files.connect(_beam_arguments, FLAGS.data_dir, FLAGS.teacher_run, FLAGS.output)
     config = signals_plan.SignalsConfig(
-        data_dir=FLAGS.data_dir,
-        teacher_run=FLAGS.teacher_run,
-        output=FLAGS.output,
+        data_dir=files.absolute(FLAGS.data_dir),
+        teacher_run=files.absolute(FLAGS.teacher_run),
+        output=files.absolute(FLAGS.output),
         num_views=FLAGS.num_views,
         seed=FLAGS.seed,
         splits=FLAGS.splits,
@@ -82,9 +84,11 @@ def main() -> None:
     )
     plan = signals_plan.make_plan(config)
     execution = beam_options.parse(_beam_arguments, plan.num_views)
+    for flag in ("data_dir", "teacher_run", "output"):
+        execution.check_place(flag, FLAGS[flag].value)
     if not execution.is_local:
         logging.disable(logging.NOTSET)  # what a remote runner logs is its progress
-    print(signals.report(signals.store(plan, execution), config.output))
+    print(signals.report(signals.store(plan, execution), FLAGS.output))
 
 
 if __name__ == "__main__":

@@ -49,6 +49,9 @@ class Settings:
     signals: bool = False
 
 
+# What decides the stored views and the student's grids: node stat's flags, which node signals has too.
+_OF_SIGNALS = ("lr_size", "scales", "flip", "color_jitter", "backbone", "student_input", "temporal_fusion")
+
 # The flag files of nodes that have another's name, or another command's.
 _FILES = {
     "examples": "build",
@@ -87,7 +90,9 @@ def make(settings: Settings) -> Graph:
         networks["student_longer"] = "student_longer"
         add("student_longer", components.STUDENT_TRAINER, examples | {"initial": "student"})
     if settings.signals:
-        add("signals", components.SIGNAL_GEN, examples | {"teacher": "teacher"})
+        shared = {name: value for name, value in flags.of("stat").items() if name in _OF_SIGNALS}
+        stored = {"flags": shared | flags.of("signals")}
+        nodes.append(Node("signals", components.SIGNAL_GEN, examples | {"teacher": "teacher"}, stored))
     transfer = {"signals": "signals"} if settings.signals else examples | {"teacher": "teacher"}
     add("stat", components.TRANSFER_TRAINER, transfer | {"initial": "student"})
     add("export", components.EXPORTER, examples | {"run": "stat"})

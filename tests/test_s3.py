@@ -138,6 +138,15 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
     assert {entry["class"] for entry in json.loads(out)["top"]} == set(CLASSES)
     assert err == f"error: {STORE}/videos/none.mp4 cannot be used as a video: no such file or directory.\n"
 
+    store.run(
+        *("pipeline.teacher_signals", f"--data_dir={STORE}/data", f"--teacher_run={STORE}/run"),
+        *(f"--output={STORE}/signals", "--num_views=1"),
+    )
+    train_from_signals = ["--stage=student" if flag == "--stage=teacher" else flag for flag in TRAIN]
+    train_from_signals += [f"--signals={STORE}/signals", f"--run_dir={STORE}/student"]
+    out, err = store.run("stat_tf.train", *train_from_signals)
+    assert "Stage student is finished" in out
+
     secret = store.environment["AWS_SECRET_ACCESS_KEY"]
     assert secret not in store.printed
     assert not [key for key in store.names() if secret.encode() in store.read(key)]

@@ -70,6 +70,17 @@ def test_student_learns_from_the_teacher_or_from_its_signals(config):
     assert stored[1:4] == ["--signals=sig", "--init_run=s", "--run_dir=out"]
 
 
+def test_signals_are_for_the_student_that_stat_trains(config):
+    with open(config / "stat.flags", "a") as file:
+        file.write("--backbone=resnet18\n--student_input=native\n--color_jitter=0.3\n--noflip\n")
+    graph = make(config, signals=True, node_flags=["signals:--num_views=2"])
+    (command,) = commands(graph, "signals", examples="data", teacher="t")
+    assert command == [
+        *("pipeline.teacher_signals", "--data_dir=data", "--teacher_run=t", "--output=out", "--overwrite=true"),
+        *("--backbone=resnet18", "--student_input=native", "--color_jitter=0.3", "--flip=false", "--num_views=2"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("flag", "message"),
     [
