@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import beam_options, build, clips_to_records, sources
+from pipeline import beam_options, build, sources
 from stat_tf.data import info
 from stat_tf.inference import evaluation, inputs, prediction, serving
 from stat_tf.training import checkpoints
-from tests import datasets, media, runs
+from tests import builds, datasets, media, runs
 
 CLASSES = ("climb", "jump", "run", "sit", "swim", "walk")
 
@@ -76,10 +76,9 @@ def built(tmp_path_factory):
     for number, name in enumerate(["train/run/a", "train/jump/b", "test/run/c", "test/jump/d"]):
         frames = [np.roll(texture, (number - 1) * n, axis=1) for n in range(14)]
         media.encode_video(root / "videos" / f"{name}.mp4", np.stack(frames))
-    settings = clips_to_records.RecordSettings(
-        num_segments=2, num_snippets=3, num_frames=2, frame_stride=1, hr_size=(24, 32), jpeg_quality=95,
-        lr_sizes=((6, 8), (12, 16)), lens_blur=0.25, noise=0.0, flow=info.FlowInfo("tvl1", 20.0),
-    )  # fmt: skip
+    settings = builds.record_settings(
+        num_snippets=3, num_frames=2, lr_sizes=((6, 8), (12, 16)), noise=0.0, flow=info.FlowInfo("tvl1", 20.0)
+    )
     listing = sources.read("folders", str(root / "videos"), None, 1)
     config = build.BuildConfig(str(root / "videos"), str(root / "data"), settings)
     build.build(listing, config, beam_options.parse([], len(listing.clips)))

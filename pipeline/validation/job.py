@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 import apache_beam as beam
 
-from pipeline import progress, summary
+from pipeline import failures, progress, summary
 from pipeline.beam_options import Execution
 from pipeline.validation import checks, combine, near
 from pipeline.validation.measures import UNIT
@@ -77,6 +77,7 @@ def run(
     shards = [(split, shard) for split, members in sorted(info.shards.items()) for shard in members]
     read_shard = ReadShard(data_dir, info, thresholds, count)
     with (
+        failures.explained(),
         progress.shown(count, info.num_clips(*info.shards)),
         beam.Pipeline(execution.runner, execution.options) as pipeline,
     ):

@@ -18,19 +18,9 @@ from pipeline import beam_options, build, clips_to_records, progress, shards, so
 from pipeline.sources.clip import Clip
 from stat_tf import errors
 from stat_tf.data import dataset, degrade, info, record, video
-from tests import media
+from tests import builds, media
 
-SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2,
-    num_snippets=3,
-    num_frames=1,
-    frame_stride=1,
-    hr_size=(24, 32),
-    jpeg_quality=95,
-    lr_sizes=((12, 16),),
-    lens_blur=0.0,
-    noise=0.0,
-)
+SETTINGS = builds.record_settings(num_snippets=3, lens_blur=0.0, noise=0.0)
 RGB = {"hr": "", "lr": "LR/"}
 
 

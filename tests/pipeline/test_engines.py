@@ -10,22 +10,12 @@ import time
 
 import pytest
 
-from pipeline import beam_options, build, clips_to_records, sources
+from pipeline import beam_options, build, sources
 from stat_tf import errors
-from tests import media
+from tests import builds, media
 
 ROOT = pathlib.Path(__file__).parents[2]
-SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2,
-    num_snippets=2,
-    num_frames=1,
-    frame_stride=1,
-    hr_size=(24, 32),
-    jpeg_quality=95,
-    lr_sizes=((12, 16),),
-    lens_blur=0.25,
-    noise=2.0,
-)
+SETTINGS = builds.record_settings()
 # Runs a module until it ends by itself or the one that started it is gone. Beam's job server gives a job one worker
 # process, whatever the job asks for; here two.
 SERVER = """

@@ -19,19 +19,9 @@ from pipeline import beam_options, build, clips_to_records, job, outcome, shards
 from pipeline.sources.clip import Clip, Listing
 from stat_tf import errors
 from stat_tf.data import info, record
-from tests import media
+from tests import builds, media
 
-SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2,
-    num_snippets=2,
-    num_frames=1,
-    frame_stride=1,
-    hr_size=(24, 32),
-    jpeg_quality=95,
-    lr_sizes=((12, 16),),
-    lens_blur=0.25,
-    noise=2.0,
-)
+SETTINGS = builds.record_settings()
 IMAGE = "registry/stat-tf:1"
 
 

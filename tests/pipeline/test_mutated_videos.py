@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import beam_options, build, clips_to_records, sources
+from pipeline import beam_options, build, sources
 from pipeline.outcome import BuildConfig
 from stat_tf.data import record
-from tests import media
+from tests import builds, media
 
 COUNT = 500
 CONTAINERS = [
@@ -118,17 +118,7 @@ def mutated(tmp_path_factory):
 
 @pytest.mark.slow
 def test_each_mutated_video_is_stored_or_rejected_with_a_reason(mutated, tmp_path):
-    settings = clips_to_records.RecordSettings(
-        num_segments=2,
-        num_snippets=1,
-        num_frames=1,
-        frame_stride=1,
-        hr_size=(24, 32),
-        jpeg_quality=95,
-        lr_sizes=((12, 16),),
-        lens_blur=0.0,
-        noise=0.0,
-    )
+    settings = builds.record_settings(num_snippets=1, lens_blur=0.0, noise=0.0)
     listing = sources.read("manifest", str(mutated), str(mutated / "manifest.csv"), 1)
     config = BuildConfig(str(mutated), str(tmp_path / "data"), settings, max_rejected=1, clip_timeout=60)
     description = build.build(listing, config, beam_options.parse(["--direct_running_mode=in_memory"], COUNT))

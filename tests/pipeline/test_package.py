@@ -10,8 +10,8 @@ import tarfile
 
 import pytest
 
-from pipeline import beam_options, build, clips_to_records, sources
-from tests import media
+from pipeline import beam_options, build, sources
+from tests import builds, media
 
 ROOT = pathlib.Path(__file__).parents[2]
 PACKAGES = ("pipeline", "stat_tf")
@@ -74,7 +74,7 @@ def test_installed_package_builds_with_worker_processes(python, tmp_path):
         *("--direct_running_mode=multi_processing", "--direct_num_workers=2"),
         cwd=tmp_path,
     )
-    settings = clips_to_records.RecordSettings(2, 2, 1, 1, (24, 32), 95, ((12, 16),), 0.25, 2.0)
+    settings = builds.record_settings()
     config = build.BuildConfig(str(tmp_path / "videos"), str(tmp_path / "checkout"), settings, num_shards=1)
     build.build(sources.read("folders", config.videos, None, 1), config, beam_options.parse([], 4))
     for path in (tmp_path / "checkout").iterdir():

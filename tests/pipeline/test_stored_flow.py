@@ -9,19 +9,9 @@ import tensorflow as tf
 from pipeline import beam_options, build, clips_to_records, shards, sources
 from pipeline.sources.clip import Clip
 from stat_tf.data import dataset, degrade, flow, info, record, video
-from tests import media
+from tests import builds, media
 
-SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2,
-    num_snippets=1,
-    num_frames=2,
-    frame_stride=1,
-    hr_size=(48, 64),
-    jpeg_quality=95,
-    lr_sizes=((12, 16),),
-    lens_blur=0.25,
-    noise=2.0,
-)
+SETTINGS = builds.record_settings(num_snippets=1, num_frames=2, hr_size=(48, 64))
 DIS = info.FlowInfo("dis", 20.0)
 IMAGES = {"hr": "", "lr": "LR/", "hr_flow": "FORWARD_FLOW/", "lr_flow": "LR/FORWARD_FLOW/"}
 NAME = "train/run/a.mp4"

@@ -15,20 +15,10 @@ import tensorflow as tf
 from pipeline import beam_options, build, clips_to_records, shards, sources
 from stat_tf import errors
 from stat_tf.data import dataset, degrade, info, record, sampling
-from tests import media
+from tests import builds, media
 
 ROOT = pathlib.Path(__file__).parents[2]
-SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2,
-    num_snippets=2,
-    num_frames=1,
-    frame_stride=1,
-    hr_size=(24, 32),
-    jpeg_quality=95,
-    lr_sizes=((12, 16),),
-    lens_blur=0.0,
-    noise=2.0,
-)
+SETTINGS = builds.record_settings(lens_blur=0.0)
 LENGTHS = {"a.mp4": 80, "deep/er/b.mkv": 55, "c.avi": 30}
 TWO = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
 FRAMES = ("--hr_size=24x32", "--lr_size=12x16", "--num_segments=2", "--num_snippets=2")

@@ -9,23 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from pipeline import beam_options, build, clips_to_records, sources
+from pipeline import beam_options, build, sources
 from pipeline.validation import checks, validate
 from stat_tf.data import info
-from tests import media
+from tests import builds, media
 
 ROOT = pathlib.Path(__file__).parents[2]
-SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2,
-    num_snippets=2,
-    num_frames=1,
-    frame_stride=1,
-    hr_size=(24, 32),
-    jpeg_quality=95,
-    lr_sizes=((12, 16),),
-    lens_blur=0.25,
-    noise=2.0,
-)
+SETTINGS = builds.record_settings()
 
 
 def run(*arguments):
