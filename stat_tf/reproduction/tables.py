@@ -224,6 +224,10 @@ def _figure_6() -> Table:
     return Table("fig6", "Clip representations by t-SNE", (), rows, embeddings=True)
 
 
+# As much gradient from the soft labels as from the labels, or more: their loss is multiplied by the temperature's square.
+_SOFT_LABELS = fixed("1/3,0,0") | {"soft_label_weight": "0.667"}
+
+
 def _beyond() -> Table:
     # Options that change training without a teacher too are compared with the student trained on under the same option.
     for_both = (
@@ -234,6 +238,7 @@ def _beyond() -> Table:
         *_references((), ()),
         _transfer("sat_tat", "SAT+TAT", fixed(_EVEN)),
         _transfer("soft_labels", "SAT+TAT + soft labels, weight 1", fixed(_EVEN) | {"soft_label_weight": "1.0"}),
+        _transfer("soft_labels_alone", "Soft labels without SAT and TAT", _SOFT_LABELS),
         _transfer("confidence", "SAT+TAT, weighted by confidence", fixed(_EVEN) | {"confidence_weighting": "true"}),
         Row(
             "student_from_teacher",
@@ -249,6 +254,13 @@ def _beyond() -> Table:
             start="teacher",
             compared_with="student_from_teacher",
         ),
+        _transfer(
+            "soft_labels_from_teacher",
+            "Soft labels without SAT and TAT, from the teacher's weights",
+            _SOFT_LABELS,
+            start="teacher",
+            compared_with="student_from_teacher",
+        ),
     ]
     for name, title, flags in for_both:
         longer = f"student_longer_{name}"
@@ -256,6 +268,14 @@ def _beyond() -> Table:
             Row(longer, f"Student, trained on with {title}", "student_longer", flags, paper_compared_with="student"),
             _transfer(name, f"SAT+TAT with {title}", fixed(_EVEN) | flags, compared_with=longer),
         ]
+    rows.append(
+        _transfer(
+            "soft_labels_mixup",
+            "Soft labels without SAT and TAT, with mixup 0.2",
+            _SOFT_LABELS | {"mixup": "0.2"},
+            compared_with="student_longer_mixup",
+        )
+    )
     return Table("beyond", "SAT+TAT with one option each that the paper does not have", (), tuple(rows))
 
 

@@ -94,7 +94,9 @@ def test_rows_hold_together(name):
             assert dict(baseline.flags) == {key: row.flags[key] for key in set(row.flags) - of_transfer}
         for flag in ("overall_weights", "sat_weights", "tat_weights"):
             if flag in row.flags:
-                assert sum(map(fractions.Fraction, row.flags[flag].split(","))) == 1
+                total = sum(map(fractions.Fraction, row.flags[flag].split(",")))
+                # In place of SAT and TAT, soft labels have their share.
+                assert total == 1 or float(total) + float(row.flags["soft_label_weight"]) == pytest.approx(1, abs=1e-3)
 
 
 def test_chosen_rows_come_with_what_they_are_compared_with():
