@@ -109,6 +109,7 @@ def push(store, copy):
     store.download("export/1", copy)
     approved = {
         "model_digest": digests.of(str(copy)),
+        "pushed_digest": "",
         "blessed": True,
         "reasons": [],
         "verdict": "pass",
