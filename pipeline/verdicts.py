@@ -13,7 +13,7 @@ PUSHED = "pushed.json"
 # Who writes each, and what it must hold.
 _COMMANDS = {BLESSING: "pipeline.bless", VALIDATION: "pipeline.validate_export", PUSHED: "pipeline.push"}
 _FIELDS = {
-    BLESSING: {"blessed": bool, "reasons": list, "model_digest": str},
+    BLESSING: {"blessed": bool, "reasons": list, "model_digest": str, "pushed_digest": str},
     VALIDATION: {"verdict": str, "problems": list, "model_digest": str},
     PUSHED: {"version": int, "directory": str, "model_digest": str},
 }
