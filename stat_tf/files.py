@@ -69,6 +69,21 @@ def list_dir(path: str) -> list[str]:
         return [name for name in (name.rstrip("/") for name in gfile.listdir(path)) if name]
 
 
+def describe(path: str) -> list[tuple[str, int, int]]:
+    """Path, bytes and time of change, in nanoseconds, of a remote file, or of each below a remote directory, sorted.
+
+    Raises:
+      OSError: There is no such thing.
+    """
+    with _file_system(path) as gfile:
+        if not gfile.stat(path).is_directory:
+            paths = [path]
+        else:
+            paths = [os.path.join(folder, name) for folder, _, names in gfile.walk(path) for name in names]
+        found = [(each, gfile.stat(each)) for each in sorted(paths)]
+        return [(each, status.length, status.mtime_nsec) for each, status in found]
+
+
 def make_dirs(path: str) -> None:
     """Makes a directory and those above it, where they are missing; in an object store there is nothing to make.
 
