@@ -8,7 +8,7 @@ import tabulate
 
 from pipeline import components, verdicts
 from pipeline.states import State, Status
-from stat_tf import comparison
+from stat_tf import comparison, files
 
 _TITLES = {
     "teacher": "Teacher: HR, cross-entropy",
@@ -69,9 +69,10 @@ def _outcome(found: Mapping[str, State], push_dir: str) -> str:
     if state.status is Status.WITHHELD:
         return f"No model was pushed to {push_dir}: {state.reason}"
     pushed = verdicts.load(state.output, verdicts.PUSHED)
+    base_path = push_dir if files.is_remote(push_dir) else os.path.abspath(push_dir)
     return (
         f"The model is blessed, validated and pushed: version {pushed['version']} of {push_dir}.\n"
-        f"  tensorflow_model_server --model_name=stat --model_base_path={shlex.quote(os.path.abspath(push_dir))}"
+        f"  tensorflow_model_server --model_name=stat --model_base_path={shlex.quote(base_path)}"
     )
 
 

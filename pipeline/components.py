@@ -70,7 +70,7 @@ def _served_now(call: Call) -> dict[str, Any]:
     """
     push_dir = call.parameters["push_dir"]
     candidate = digests.of(artifacts.version_dir(call.inputs["model"]))
-    for version in versions.numbers(push_dir):
+    for version in versions.whole(push_dir):
         directory = os.path.join(push_dir, str(version))
         digest = digests.of(directory)
         if digest != candidate:

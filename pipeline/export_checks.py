@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from stat_tf import digests, errors
+from stat_tf import digests, errors, files
 from stat_tf.inference import model_card, serving, warmup
 from stat_tf.models import two_stream
 from stat_tf.training import checkpoints
@@ -127,8 +127,7 @@ def labels_problems(path: str, card: model_card.ModelCard) -> list[str]:
     """Whether `labels.txt` has the card's classes."""
     file = f"{path}/assets/{serving.LABELS_NAME}"
     try:
-        with open(file, encoding="utf-8") as lines:
-            labels = tuple(lines.read().splitlines())
+        labels = tuple(files.read_text(file).splitlines())
     except (OSError, UnicodeDecodeError) as error:
         return [f"{file} cannot be read ({errors.brief(error)})."]
     return [] if labels == card.classes else [f"{file} does not have the {len(card.classes)} classes of the model."]

@@ -2,8 +2,9 @@
 
   python -m pipeline.push --model=EXPORT/VERSION --blessing=DIR --validation=DIR --push_dir=SERVED --output=DIR
 
-The version appears whole or not at all. `pushed.json` in --output says which it is. A model that is the newest
-version already is not pushed again.
+The version appears whole or not at all; in a remote store it is copied with `saved_model.pb`, without which it is no
+model, last. Nothing locks a remote directory: push to it from one place at a time. `pushed.json` in --output says which
+version it is. A model that is the newest version already is not pushed again.
 """
 
 from absl import flags
@@ -16,7 +17,10 @@ _VALIDATION = flags.DEFINE_string(
     "validation", None, "What python -m pipeline.validate_export wrote of it.", required=True
 )
 _PUSH_DIR = flags.DEFINE_string(
-    "push_dir", None, "TF Serving's --model_base_path: the directory of versions; made if missing.", required=True
+    "push_dir",
+    None,
+    "TF Serving's --model_base_path: the directory of versions, local or remote; made if missing.",
+    required=True,
 )
 _OUTPUT = flags.DEFINE_string("output", None, "Where to note what was pushed.", required=True)
 

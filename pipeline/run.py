@@ -20,13 +20,13 @@ import time
 
 from absl import flags
 
-from stat_tf import command, errors
+from stat_tf import command, files
 
 _CONFIG = flags.DEFINE_string("config", None, "Directory of the components' flag files.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Directory of all that is made; local.", required=True)
 _VIDEOS = flags.DEFINE_string("videos", "", "Directory of the videos. Default: rendered, if there is a videos.flags.")
 _PUSH_DIR = flags.DEFINE_string(
-    "push_dir", "", "Where blessed models go: TF Serving's --model_base_path. Default: OUTPUT/serving."
+    "push_dir", "", "Where blessed models go: TF Serving's --model_base_path, local or remote. Default: OUTPUT/serving."
 )
 _SET = flags.DEFINE_multi_string(
     "set", [], "A flag for one component, over its file: --set=stat:--epochs=5. Repeatable."
@@ -47,11 +47,11 @@ _SHOW = flags.DEFINE_bool("show", False, "Draw the graph and what is done, stale
 def main() -> int:
     """Draws the graph, or runs it and says what came of it."""
     from pipeline import closing, drawing, execution, states, training_graph
-    from stat_tf import processes
+    from stat_tf import processes, versions
 
     output = _OUTPUT.value
-    if "://" in output or "://" in _PUSH_DIR.value:
-        raise errors.UserError("--output and --push_dir are local directories: only there can a run lock and rename.")
+    files.check_local(output, "output", "a run locks it and renames there; --push_dir may be remote")
+    files.check_local(_CONFIG.value, "config", "flag files are read before anything that knows stores")
     push_dir = _PUSH_DIR.value or os.path.join(output, "serving")
     settings = training_graph.Settings(
         config_dir=_CONFIG.value,
@@ -65,6 +65,8 @@ def main() -> int:
     if _SHOW.value:
         print(drawing.draw(states.survey(graph, output, keep), processes.is_locked(output)))
         return 0
+    # A store that refuses is to say so before anything is trained.
+    versions.numbers(push_dir)
     start = time.monotonic()
     with processes.locked(output, "pipeline.run") as lock, processes.Commands(lock) as commands:
         try:

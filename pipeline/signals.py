@@ -15,7 +15,8 @@ from pipeline.signal_records import FAULT, RECORD, RUN, SourceShard
 from pipeline.signals_plan import OF_FRAMES, Plan
 from pipeline.sources import files
 from stat_tf import errors
-from stat_tf.data import info
+from stat_tf import signals as signals_lib
+from stat_tf.data import info, sizes
 
 
 def store(plan: Plan, execution: Execution) -> info.DatasetInfo:
@@ -125,6 +126,13 @@ def report(description: info.DatasetInfo, output: str) -> str:
         kilobytes = sum(shard.num_bytes for shard in stored) / 1000 / clips
         what = "LR frames" if split == OF_FRAMES else f"signals of {description.signals.num_views} views"
         lines.append(f"{split}: {what} of {clips} clips in {len(stored)} files, {kilobytes:.1f} kB a clip")
+    height, width = description.lr_sizes[0]
+    finer = [shape[-2:] for name, shape in description.signals.shapes.items() if name in signals_lib.MAP_NAMES]
+    if finer := [sizes.text(grid) for grid in finer if grid[0] > height or grid[1] > width]:
+        lines.append(
+            f"Attention maps of {' and '.join(finer)} are finer than the LR frames and show outlines of what the "
+            "teacher saw: give --student_input=native, of which none are, where these must not leave."
+        )
     student = " ".join(f"--{flag}={value}" for flag, value in description.signals.student.items())
     lines.append(f"The signals are in {output}. To train a student from them:")
     lines.append(

@@ -32,7 +32,7 @@ def write(output: str, name: str, fields: Mapping[str, Any], texts: Mapping[str,
       UserError: The directory cannot be written to.
     """
     try:
-        os.makedirs(output, exist_ok=True)
+        files.make_dirs(output)
         for other, text in (texts or {}).items():
             files.write_text(os.path.join(output, other), text)
         files.write_text(os.path.join(output, name), json.dumps(fields, indent=2) + "\n")
@@ -48,8 +48,7 @@ def load(directory: str, name: str) -> dict[str, Any]:
     """
     path = os.path.join(directory, name)
     try:
-        with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
+        fields = json.loads(files.read_text(path))
         for field, kind in _FIELDS[name].items():
             if not isinstance(fields[field], kind):
                 raise ValueError(f"{field} is no {kind.__name__}")

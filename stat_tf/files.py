@@ -69,19 +69,40 @@ def list_dir(path: str) -> list[str]:
         return [name for name in (name.rstrip("/") for name in gfile.listdir(path)) if name]
 
 
+def walk(path: str) -> Iterator[str]:
+    """The files below a directory, by their paths in it, in an order that is the same everywhere.
+
+    A directory's files come before those of the directories in it, each sorted by name; links to directories are left
+    out.
+
+    Raises:
+      OSError: A remote directory is not there; a local one has no files then.
+    """
+    if not is_remote(path):
+        for folder, folders, names in os.walk(path):
+            folders.sort()
+            yield from (os.path.relpath(os.path.join(folder, name), path) for name in sorted(names))
+        return
+    folders = []
+    for name in sorted(set(list_dir(path))):
+        if is_dir(os.path.join(path, name)):
+            folders.append(name)
+        else:
+            yield name
+    for folder in folders:
+        yield from (os.path.join(folder, name) for name in walk(os.path.join(path, folder)))
+
+
 def describe(path: str) -> list[tuple[str, int, int]]:
-    """Path, bytes and time of change, in nanoseconds, of a remote file, or of each below a remote directory, sorted.
+    """Path, bytes and time of change, in nanoseconds, of a remote file, or of each below a remote directory.
 
     Raises:
       OSError: There is no such thing.
     """
+    paths = [os.path.join(path, name) for name in walk(path)] if is_dir(path) else [path]
     with _file_system(path) as gfile:
-        if not gfile.stat(path).is_directory:
-            paths = [path]
-        else:
-            paths = [os.path.join(folder, name) for folder, _, names in gfile.walk(path) for name in names]
-        found = [(each, gfile.stat(each)) for each in sorted(paths)]
-        return [(each, status.length, status.mtime_nsec) for each, status in found]
+        found = [(each, gfile.stat(each)) for each in paths]
+    return [(each, status.length, status.mtime_nsec) for each, status in found]
 
 
 def make_dirs(path: str) -> None:
@@ -130,6 +151,22 @@ def rename(source: str, target: str) -> None:
         return
     with _file_system(source) as gfile:
         gfile.rename(source, target)
+
+
+def chunks(path: str) -> Iterator[bytes]:
+    """Reads a file, some megabytes at a time.
+
+    Raises:
+      OSError: It is missing or cannot be read.
+    """
+    if not is_remote(path):
+        with open(path, "rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                yield chunk
+        return
+    with _file_system(path) as gfile, gfile.GFile(path, "rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
 
 
 def read_bytes(path: str) -> bytes:
@@ -205,26 +242,37 @@ def local_copy(path: str) -> Iterator[str]:
         yield path
         return
     with tempfile.NamedTemporaryFile(suffix=os.path.splitext(path)[1]) as copy:
-        with _file_system(path) as gfile, gfile.GFile(path, "rb") as file:
-            while chunk := file.read(_CHUNK_BYTES):
-                copy.write(chunk)
+        for chunk in chunks(path):
+            copy.write(chunk)
         copy.flush()
         yield copy.name
 
 
+def copy(source: str, target: str) -> None:
+    """Copies a file, over one that is there; the directory is made where it is missing.
+
+    Raises:
+      OSError: It cannot be read or written.
+    """
+    if not (is_remote(source) or is_remote(target)):
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(source, target)
+        return
+    if is_remote(source):
+        stores.connect(source)
+    with _file_system(target if is_remote(target) else source) as gfile:
+        gfile.makedirs(os.path.dirname(target))
+        gfile.copy(source, target, overwrite=True)
+
+
 def upload_tree(source: str, target: str, last: str) -> None:
-    """Copies a local directory to a remote one; the file named `last`, by which readers know it, when all is there.
+    """Copies a directory's files; the one named `last`, by which readers know it, when all is there.
 
     Raises:
       OSError: It cannot be written.
     """
-    names = [
-        os.path.relpath(os.path.join(folder, name), source) for folder, _, found in os.walk(source) for name in found
-    ]
-    with _file_system(target) as gfile:
-        for name in sorted(names, key=lambda name: (name == last, name)):
-            gfile.makedirs(os.path.dirname(os.path.join(target, name)))
-            gfile.copy(os.path.join(source, name), os.path.join(target, name), overwrite=True)
+    for name in sorted(walk(source), key=lambda name: (name == last, name)):
+        copy(os.path.join(source, name), os.path.join(target, name))
 
 
 def _is_directory(path: str) -> bool | None:

@@ -174,9 +174,11 @@ _RUN_DIR = flags.DEFINE_string("run_dir", None, "Where this run is kept.", requi
 def main() -> None:
     """Checks everything, then trains and says what came of it."""
     from stat_tf.data import info as info_lib
-    from stat_tf.training import loop, resolve
+    from stat_tf.training import from_signals, loop, resolve
 
     settings = {flag.name: flag.value for flag in _SETTINGS}
+    if settings["signals"]:
+        settings |= {name: None for name in from_signals.DECIDED if not flags.FLAGS[name].present}
     info = info_lib.load_signals(settings["signals"]) if settings["signals"] else info_lib.load(settings["data_dir"])
     config = resolve.resolve(settings, info)
     loop.set_up_runtime(config)

@@ -1,14 +1,36 @@
 """Directories of numbered versions, as TF Serving polls them."""
 
+import os
+from collections.abc import Iterator
+
 from stat_tf import files
+
+# The file that makes a directory a SavedModel. In a remote store it is written last: a version without it is still
+# being written, or never will be.
+GRAPH_NAME = "saved_model.pb"
 
 
 def numbers(directory: str) -> list[int]:
-    """The versions in a directory, newest first; none where there is no such directory."""
+    """The numbers that are taken in a directory, highest first; none where there is no such directory."""
     names = files.list_dir(directory) if files.is_dir(directory) else []
     return sorted((int(name) for name in names if name.isdecimal()), reverse=True)
 
 
+def is_whole(directory: str, number: int) -> bool:
+    """Whether all of a version is there."""
+    return files.exists(os.path.join(directory, str(number), GRAPH_NAME))
+
+
+def whole(directory: str) -> Iterator[int]:
+    """The versions in a directory that are whole, newest first."""
+    return (number for number in numbers(directory) if is_whole(directory, number))
+
+
 def newest(directory: str) -> int:
-    """The highest version in a directory; 0 where there is none."""
-    return max(numbers(directory), default=0)
+    """The newest version in a directory that is whole; 0 where there is none."""
+    return next(whole(directory), 0)
+
+
+def following(directory: str) -> int:
+    """The number for the next version: above all that are taken, so that none ever stands for two models."""
+    return max(numbers(directory), default=0) + 1

@@ -51,6 +51,28 @@ def test_what_is_missing_is_a_missing_file(root):
         pass
 
 
+def test_walk_has_each_file_once_and_a_directorys_own_first(root):
+    for name in ("b", "a/z", "a/b/c", "d.d", "c/a"):
+        files.copy(__file__, f"{root}/{name}")
+    files.make_dirs(f"{root}/empty/deep")
+    assert list(files.walk(root)) == ["b", "d.d", "a/z", "a/b/c", "c/a"]
+
+
+def test_copy_is_over_what_is_there_and_between_stores(root, tmp_path):
+    data = os.urandom(5 * 2**20)
+    (tmp_path / "source").write_bytes(data)
+    files.copy(__file__, f"{root}/deep/copy")
+    if files.is_remote(root):  # `ram://` appends to what is there
+        files.remove(f"{root}/deep/copy")
+    files.copy(str(tmp_path / "source"), f"{root}/deep/copy")
+    assert b"".join(files.chunks(f"{root}/deep/copy")) == data
+    files.copy(f"{root}/deep/copy", f"{root}/another")
+    files.copy(f"{root}/another", str(tmp_path / "here" / "again"))
+    assert (tmp_path / "here" / "again").read_bytes() == data
+    with pytest.raises(FileNotFoundError):
+        files.copy(f"{root}/none", f"{root}/another")
+
+
 def test_local_copy_has_the_bytes_and_suffix_and_is_gone_afterwards(root):
     files.make_dirs(root)
     data = os.urandom(5 * 2**20)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from stat_tf import digests
 from stat_tf.training import checkpoints
 from tests import media, s3
 
@@ -103,6 +104,31 @@ def train_killed_and_resumed(store):
     assert all(line.startswith("epoch ") for line in err.splitlines()), err
 
 
+def push(store, copy):
+    """Pushes the export, which is as `copy` then, past what a push that was killed has left."""
+    store.download("export/1", copy)
+    approved = {
+        "model_digest": digests.of(str(copy)),
+        "pushed_digest": "",
+        "blessed": True,
+        "reasons": [],
+        "verdict": "pass",
+        "problems": [],
+    }
+    for name in ("blessing", "validation"):
+        store.put(f"verdicts/{name}.json", json.dumps(approved))
+    store.put("served/1/variables/variables.index", b"half")
+    out, err = store.run(
+        *("pipeline.push", f"--model={STORE}/export/1", f"--blessing={STORE}/verdicts"),
+        *(f"--validation={STORE}/verdicts", f"--push_dir={STORE}/served", f"--output={STORE}/pushed"),
+    )
+    assert out == f"Version 2 of {STORE}/served is {STORE}/export/1.\n" and err == ""
+    assert json.loads(store.read("pushed/pushed.json"))["directory"] == f"{STORE}/served/2"
+    store.download("served", copy.parent / "served")
+    assert [path.name for path in (copy.parent / "served").iterdir()] == ["2"]
+    assert digests.of(str(copy.parent / "served" / "2")) == digests.of(str(copy))
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
@@ -133,8 +159,13 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
     assert json.loads(store.read("run/eval-test/metrics.json"))["num_clips"] == 2
     out, err = store.run("stat_tf.export", f"--run_dir={STORE}/run", f"--output={STORE}/export")
     assert f"Written: {STORE}/export/1" in out and err == ""
+    push(store, tmp_path / "export")
+    store.run("stat_tf.evaluate", f"--model={STORE}/served", f"--data_dir={STORE}/data", f"--output={STORE}/of-served")
+    measured = json.loads(store.read("of-served/metrics.json"))
+    assert (measured["model"], measured["num_clips"]) == (f"{STORE}/served/2", 2)
+    assert measured["model_digest"] == digests.of(str(tmp_path / "export"))
     videos = f"{STORE}/videos/test/run/1.mp4,{STORE}/videos/none.mp4"
-    out, err = store.run("stat_tf.predict", f"--model={STORE}/export", f"--videos={videos}", "--format=jsonl", code=1)
+    out, err = store.run("stat_tf.predict", f"--model={STORE}/served", f"--videos={videos}", "--format=jsonl", code=1)
     assert {entry["class"] for entry in json.loads(out)["top"]} == set(CLASSES)
     assert err == f"error: {STORE}/videos/none.mp4 cannot be used as a video: no such file or directory.\n"
 

@@ -7,7 +7,7 @@ channel of zeros; see `stat_tf.data.flow`). Keys are MediaSequence's, so that TF
 MediaPipe's readers open a record as it is. The first LR size stands under the prefix `LR/`, any other
 under `LR/HEIGHTxWIDTH/`; flow stands under the prefix `FORWARD_FLOW/` after that of its size.
 
-A record of teacher signals holds nothing of HR resolution: of a clip of the test split the LR frames of one
+A record of teacher signals holds no HR frame: of a clip of the test split the LR frames of one
 snippet a segment, of another the LR frames of V views, ordered view, segment, time, and of each view what the
 teacher made of it: `NAME/feature/float16`, one entry a view, little-endian, of shape `NAME/feature/dimensions`.
 """

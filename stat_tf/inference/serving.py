@@ -20,7 +20,6 @@ from stat_tf.training import checkpoints, run_config
 
 SIGNATURE = "serving_default"
 LABELS_NAME = "labels.txt"
-_GRAPH_NAME = "saved_model.pb"
 # The signature's arguments by stream.
 INPUTS = {"rgb": "frames", "flow": "flow"}
 OUTPUTS = ("probabilities", "top_classes", "top_probabilities", "segment_weights")
@@ -168,10 +167,10 @@ def write(
         tf.saved_model.save(module, saved, signatures={SIGNATURE: module.serve})
         clips = warmup_clips or warmup.random_clips(card)
         warmup.write(saved, SIGNATURE, {INPUTS[stream]: each for stream, each in clips.items()})
-        version = os.path.join(export_dir, str(versions.newest(export_dir) + 1))
+        version = os.path.join(export_dir, str(versions.following(export_dir)))
         if files.is_remote(version):
             # Who looks too early finds no model, and not a part of one.
-            files.upload_tree(saved, version, last=_GRAPH_NAME)
+            files.upload_tree(saved, version, last=versions.GRAPH_NAME)
         else:
             os.rename(saved, version)
     except OSError as error:
@@ -233,10 +232,11 @@ def version_dir(path: str) -> str:
         raise errors.UserError(
             f"There is no export {path}: give --model a directory that python -m stat_tf.export wrote."
         )
-    if files.exists(os.path.join(path, _GRAPH_NAME)):
+    if files.exists(os.path.join(path, versions.GRAPH_NAME)):
         return path
-    # In an object store, a version without its graph is still being written.
-    complete = [n for n in versions.numbers(path) if files.exists(os.path.join(path, str(n), _GRAPH_NAME))]
-    if not complete:
-        raise errors.UserError(f"{path} is not a SavedModel: it has no {_GRAPH_NAME} and no numbered version.")
-    return os.path.join(path, str(complete[0]))
+    newest = versions.newest(path)
+    if not newest:
+        raise errors.UserError(
+            f"{path} is not a SavedModel: it has no {versions.GRAPH_NAME} and no numbered version with one."
+        )
+    return os.path.join(path, str(newest))

@@ -12,6 +12,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 from stat_tf import errors
+from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
 from stat_tf.inference import evaluation, fit, model_card
 from stat_tf.training import run_config
@@ -54,7 +55,8 @@ def dataset_clips(configs: Mapping[str, run_config.RunConfig], data_dir: str) ->
     for run_dir, config in configs.items():
         fit.check_fits(run_dir, config, data_dir, info, split)
         batches = evaluation.run_batches(config, data_dir, info, split, NUM_CLIPS)
-        clips[config.stream] = next(iter(batches))[config.view].numpy()
+        with dataset.explain_read_errors(data_dir, info):
+            clips[config.stream] = next(iter(batches))[config.view].numpy()
     return clips
 
 

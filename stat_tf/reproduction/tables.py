@@ -224,7 +224,8 @@ def _figure_6() -> Table:
     return Table("fig6", "Clip representations by t-SNE", (), rows, embeddings=True)
 
 
-# As much gradient from the soft labels as from the labels, or more: their loss is multiplied by the temperature's square.
+# As much gradient from the soft labels as from the labels, or more: their loss is multiplied by the square of the
+# temperature.
 _SOFT_LABELS = fixed("1/3,0,0") | {"soft_label_weight": "0.667"}
 
 

@@ -8,15 +8,15 @@ from stat_tf.data import info as info_lib
 from stat_tf.data import sizes
 from stat_tf.training.run_config import RunConfig
 
-# What the views were made with, and the values under which a flag of `stat_tf.train` is as good as not given.
-_DECIDED = {"crop_size": None, "scales": "1,0.875,0.75", "flip": True, "color_jitter": 0.0}
+# Settings that the views were made with.
+DECIDED = ("crop_size", "scales", "flip", "color_jitter")
 
 
 def settle(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> dict[str, Any]:
     """Puts what the signals decide in place of the flags that decide it elsewhere.
 
     Args:
-      settings: As of `resolve.resolve`.
+      settings: As of `resolve.resolve`; those of `DECIDED` None where not given.
       info: The description of the signals at `settings["signals"]`.
 
     Returns:
@@ -48,7 +48,7 @@ def settle(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> dict[str,
         "flip": info.signals.flip,
         "color_jitter": info.signals.color_jitter,
     }
-    given = {name: settings[name] for name, default in _DECIDED.items() if settings[name] != default}
+    given = {name: settings[name] for name in DECIDED if settings[name] is not None}
     return {**settings, **stored, **given, "data_dir": signals_dir}
 
 
@@ -58,7 +58,7 @@ def check_views(config: RunConfig, info: info_lib.DatasetInfo) -> None:
     Raises:
       UserError: They do not.
     """
-    for name in _DECIDED:
+    for name in DECIDED:
         asked, stored = getattr(config, name), getattr(info.signals, name)
         if asked != stored:
             raise errors.UserError(

@@ -9,6 +9,7 @@ from stat_tf import errors
 from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
 from stat_tf.inference import serving, warmup
+from stat_tf.training import run_config
 from tests import datasets, runs
 
 
@@ -48,6 +49,18 @@ def test_requests_suit_the_signature_and_hold_the_datasets_clips(exported):
         np.testing.assert_allclose(tf.reduce_sum(answer["probabilities"], 1), 1, atol=1e-5)
         sizes.append(len(frames))
     assert sizes == [1, 8]
+
+
+def test_damaged_shard_of_the_dataset_is_named(exported, tmp_path):
+    root, _ = exported
+    datasets.write_dataset(tmp_path, clips={"train": 2, "test": 3})
+    path = min(tmp_path.glob("test-*"))
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    config = run_config.RunConfig.load(str(root / "run"))
+    with pytest.raises(errors.UserError, match=f"Shard .*{path.name} is damaged"):
+        warmup.dataset_clips({str(root / "run"): config}, str(tmp_path))
 
 
 def test_export_without_a_dataset_holds_the_same_noise_each_time_and_no_footage(exported, tmp_path):

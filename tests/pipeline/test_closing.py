@@ -54,3 +54,5 @@ def test_whether_and_where_a_model_was_pushed_is_said(evaluation, tmp_path):
     )
     pushed = types.SimpleNamespace(output=str(tmp_path / "pushed"), status=Status.DONE, reason="")
     assert "pushed: version 3 of served." in closing.text(states(pushed), "out", "served")
+    assert f"--model_base_path={tmp_path}/served" in closing.text(states(pushed), "out", f"{tmp_path}/served")
+    assert "--model_base_path=s3://bucket/served\n" in closing.text(states(pushed), "out", "s3://bucket/served")

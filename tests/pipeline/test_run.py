@@ -110,6 +110,7 @@ def test_bad_settings_are_named_before_anything_runs(flags, tmp_path):
     done = complete([*flags, "--set=teacher:--run_dir=x"])
     assert done.returncode == 1
     assert done.stderr == "error: --run_dir of node teacher is decided by the pipeline: leave it out.\n"
-    done = complete([*flags[:1], "--output=gs://bucket/out"])
-    assert done.returncode == 1 and "local directories" in done.stderr
-    assert not (tmp_path / "out").exists()
+    done = complete([*flags[:1], "--output=s3://bucket/out"])
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: --output=s3://bucket/out must be a path of this machine, since a run locks")
+    assert not (tmp_path / "out").exists() and not (ROOT / "s3:").exists()

@@ -1,5 +1,6 @@
 """The signals job on small datasets, in this process and, for the bytes, as a command of several processes."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from pipeline import signal_records
+from pipeline import signal_records, signals
 from stat_tf import errors
 from stat_tf import signals as signals_lib
 from stat_tf.data import augment, degrade, record, views
@@ -79,15 +80,23 @@ def test_description_has_the_clips_the_teacher_and_the_views(root):
         assert of_signals == of_data
 
 
-def test_nothing_of_hr_resolution_is_stored(root):
+@pytest.mark.parametrize("student_input", ["native", "upsample"])
+def test_nothing_of_hr_resolution_is_stored(root, tmp_path, student_input):
     """Whatever is in the directory: no key of HR, no image larger than LR, no values that could be pixels of one."""
-    names = {path.name for path in (root / "signals").iterdir()}
-    info = info_lib.load_signals(str(root / "signals"))
+    directory = root / "signals"
+    if student_input == "upsample":
+        directory = tmp_path / "signals"
+        stored_signals.store(root / "data", root / "teacher", directory, lr_size="6x8", student_input="upsample")
+    names = {path.name for path in directory.iterdir()}
+    info = info_lib.load_signals(str(directory))
     assert names == {"dataset.json", *(shard.name for shards in info.shards.values() for shard in shards)}
     largest = max(np.prod(shape) for shape in info.signals.shapes.values())
-    assert largest == 2 * 6 * 8  # a value a cell of the LR grid and segment, at most
+    assert largest == 2 * 6 * 8  # a value a segment and cell of the LR grid, or 4x4 HR pixels, at most
+    assert "finer than" not in signals.report(info, "")
+    coarser = dataclasses.replace(info, lr_sizes=((3, 4),))
+    assert "Attention maps of 6x8 are finer than the LR frames" in signals.report(coarser, "")
     for split in CLIPS:
-        for example in examples(root / "signals", split).values():
+        for example in examples(directory, split).values():
             context, lists = example.context.feature, example.feature_lists.feature_list
             assert all(key.startswith(("clip/", "LR/image/", "TEACHER_")) for key in [*context, *lists])
             sides = [context[f"LR/image/{side}"].int64_list.value[0] for side in ("height", "width")]

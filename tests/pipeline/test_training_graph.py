@@ -7,7 +7,7 @@ import pytest
 
 from pipeline import artifacts, components, training_graph
 from pipeline.graph import Call
-from stat_tf import digests, errors
+from stat_tf import digests, errors, files
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -129,24 +129,29 @@ def test_changed_video_or_weights_file_is_seen(config, tmp_path):
 
 
 def version(directory, number, text):
-    path = directory / str(number)
-    path.mkdir(parents=True)
-    (path / "saved_model.pb").write_text(text)
+    path = f"{directory}/{number}"
+    files.make_dirs(path)
+    files.write_text(f"{path}/saved_model.pb", text)
 
 
-def test_evaluator_compares_with_the_newest_version_that_is_not_the_candidate(config, tmp_path):
+@pytest.mark.parametrize("remote", [False, True])
+def test_evaluator_compares_with_the_newest_version_that_is_not_the_candidate(remote, config, tmp_path):
     """Else a push would make the evaluation that it rests on out of date, and be followed by another push."""
+    served = "ram://training-graph/served" if remote else f"{tmp_path}/served"
     version(tmp_path / "model", 1, "candidate")
-    node = make(config, push_dir=str(tmp_path / "served")).nodes["evaluation"]
+    node = make(config, push_dir=served).nodes["evaluation"]
     call = Call({"model": str(tmp_path / "model")}, node.parameters, {}, "out")
     assert node.component.observe(call) == {"pushed": "", "pushed model": ""}
-    version(tmp_path / "served", 9, "older")
+    version(served, 9, "older")
     before = node.component.observe(call)
-    assert before["pushed"] == str(tmp_path / "served" / "9")
-    version(tmp_path / "served", 10, "candidate")
+    assert before["pushed"] == f"{served}/9"
+    version(served, 10, "candidate")
     assert node.component.observe(call) == before
-    version(tmp_path / "served", 11, "newer")
-    assert node.component.observe(call)["pushed"] == str(tmp_path / "served" / "11")
+    files.make_dirs(f"{served}/12")  # being copied, or left by a copy that was killed
+    files.write_text(f"{served}/12/fingerprint.pb", "newest")
+    assert node.component.observe(call) == before
+    version(served, 11, "newer")
+    assert node.component.observe(call)["pushed"] == f"{served}/11"
 
 
 def test_evaluator_judges_against_students_and_the_pushed_model(config, tmp_path):
@@ -164,13 +169,15 @@ def test_evaluator_judges_against_students_and_the_pushed_model(config, tmp_path
     ]
 
 
-def test_artifacts_tell_damage_from_wholeness(tmp_path):
-    served = tmp_path / "served" / "1"
-    version(tmp_path / "served", 1, "model")
-    pushed = {"version": 1, "directory": str(served), "model_digest": digests.of(str(served))}
+@pytest.mark.parametrize("remote", [False, True])
+def test_artifacts_tell_damage_from_wholeness(remote, tmp_path):
+    served = "ram://artifacts/served" if remote else f"{tmp_path}/served"
+    version(served, 1, "model")
+    pushed = {"version": 1, "directory": f"{served}/1", "model_digest": digests.of(f"{served}/1")}
     (tmp_path / "pushed.json").write_text(json.dumps(pushed))
     assert artifacts.PUSHED_MODEL.content(str(tmp_path)) == pushed["model_digest"]
-    (served / "saved_model.pb").write_text("other")
+    files.remove_tree(f"{served}/1")
+    version(served, 1, "other")
     with pytest.raises(ValueError, match="no longer what was pushed"):
         artifacts.PUSHED_MODEL.content(str(tmp_path))
     assert components.PUSHER.output is artifacts.PUSHED_MODEL

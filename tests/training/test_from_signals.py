@@ -70,6 +70,12 @@ def test_a_plain_student_needs_no_signals_but_their_frames(root):
     assert set(batch) == {"id", "label", "lr"} and batch["lr"].shape == (4, 2, 1, 12, 16, 3)
 
 
+def test_what_the_views_were_made_with_need_not_be_given(root):
+    asked = {"crop_size": None, "scales": None, "flip": None, "color_jitter": None}
+    config = resolved(root / "signals", **asked)
+    assert (config.crop_size, config.scales, config.flip, config.color_jitter) == ((24, 32), (1.0, 0.75), True, 0.1)
+
+
 def test_each_epoch_draws_views_of_each_clip(root):
     drawn = {}
     for batch in epochs(root / "signals", num_epochs=9):
@@ -142,7 +148,9 @@ def test_damaged_shard_is_named(root, tmp_path):
         ({"stream": "flow"}, "--stream=flow does not go with .*RGB"),
         ({"eval_split": "train"}, "--eval_split=train does not go with"),
         ({"scales": "1,1/2"}, r"--scales asks for \(1.0, 0.5\), but the views in .* were made with \(1.0, 0.75\)"),
+        ({"scales": "1,0.875,0.75"}, r"--scales asks for \(1.0, 0.875, 0.75\)"),
         ({"flip": False}, "--flip asks for False"),
+        ({"color_jitter": 0.0}, "--color_jitter asks for 0.0, .* were made with 0.1"),
         ({"color_jitter": 0.3}, "--color_jitter asks for 0.3, .* were made with 0.1"),
         ({"crop_size": "20x28"}, r"--crop_size asks for \(20, 28\)"),
         ({"lr_size": "6x8"}, "holds LR frames of 12x16, not 6x8"),
