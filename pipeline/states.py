@@ -12,6 +12,9 @@ from pipeline.graph import Call, Graph, Node
 from pipeline.manifest import Manifest, Plan, Progress
 from stat_tf import errors
 
+# What shows that something is missing, or is not what it should be; the last two of JSON of other types.
+_NOT_WHOLE = (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError)
+
 
 class Damaged(Exception):
     """A directory is no whole artifact; the message says why, in a phrase."""
@@ -65,9 +68,11 @@ def examining(directory: str) -> Iterator[None]:
     except (OSError, ValueError, LookupError, errors.UserError) as error:
         # Where it is worded already, what it was.
         cause = error.__cause__ if isinstance(error, errors.UserError) else error
-        if isinstance(cause, OSError) and not isinstance(cause, (FileNotFoundError, NotADirectoryError)):
+        if isinstance(cause, _NOT_WHOLE):
+            raise Damaged(errors.brief(error)) from error
+        if isinstance(cause, OSError):
             raise errors.UserError(manifest.unreadable(directory, cause)) from error
-        raise Damaged(errors.brief(error)) from error
+        raise
 
 
 def artifact_dir(node: Node, directory: str) -> str:

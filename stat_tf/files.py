@@ -76,10 +76,10 @@ def walk(path: str) -> Iterator[str]:
     out.
 
     Raises:
-      OSError: A remote directory is not there; a local one has no files then.
+      OSError: A directory cannot be read, or a remote one is not there; a local one has no files then.
     """
     if not is_remote(path):
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, onerror=_heed):
             folders.sort()
             yield from (os.path.relpath(os.path.join(folder, name), path) for name in sorted(names))
         return
@@ -91,6 +91,11 @@ def walk(path: str) -> Iterator[str]:
             yield name
     for folder in folders:
         yield from (os.path.join(folder, name) for name in walk(os.path.join(path, folder)))
+
+
+def _heed(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
 
 
 def describe(path: str) -> list[tuple[str, int, int]]:

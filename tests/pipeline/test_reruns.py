@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import artifacts, code_version, components, execution, states, training_graph, verdicts
 from pipeline.states import Status
-from stat_tf import digests, errors, processes
+from stat_tf import digests, errors, processes, versions
 from stat_tf.data import info
 
 # Flags of a training that its weights do not show, as they are pretended here.
@@ -84,7 +84,7 @@ class Pretended(processes.Commands):
 
     def validate_export(self, flags):
         fields = {"verdict": "pass", "problems": [], "model_digest": digests.of(flags["model"]), "latency_ms": 1}
-        verdicts.write(self.output, verdicts.VALIDATION, fields)
+        verdicts.write(str(self.output), verdicts.VALIDATION, fields)
 
     def evaluate(self, flags):
         self.write("metrics.json", "{}")
@@ -92,16 +92,17 @@ class Pretended(processes.Commands):
 
     def bless(self, flags):
         fields = {"blessed": True, "reasons": [], "prec@1": 0.5, "model_digest": digests.of(flags["candidate"])}
-        verdicts.write(self.output, verdicts.BLESSING, fields)
+        verdicts.write(str(self.output), verdicts.BLESSING, fields)
 
     def visualize(self, flags):
         self.write("clip.png", "a picture")
 
     def push(self, flags):
-        directory = os.path.join(flags["push_dir"], str(len(os.listdir(flags["push_dir"])) + 1))
+        version = versions.newest(flags["push_dir"]) + 1
+        directory = os.path.join(flags["push_dir"], str(version))
         shutil.copytree(flags["model"], directory)
-        fields = {"version": 1, "directory": directory, "model_digest": digests.of(directory)}
-        verdicts.write(self.output, verdicts.PUSHED, fields)
+        fields = {"version": version, "directory": directory, "model_digest": digests.of(directory)}
+        verdicts.write(str(self.output), verdicts.PUSHED, fields)
 
 
 class World:
@@ -239,7 +240,7 @@ def test_output_that_is_not_whole_is_made_anew(world, how):
 
 
 def test_pushed_version_that_is_gone_is_pushed_again(world):
-    shutil.rmtree(verdicts.load(world.output("push"), verdicts.PUSHED)["directory"])
+    shutil.rmtree(verdicts.load(str(world.output("push")), verdicts.PUSHED)["directory"])
     assert world.run() == ["push"]
 
 
