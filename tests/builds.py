@@ -1,11 +1,25 @@
-"""`python -m pipeline.build_dataset` in processes of its own, and what becomes of them."""
+"""Small builds of datasets: `python -m pipeline.build_dataset` in a process of its own, and the same in this one."""
 
 import pathlib
 import subprocess
 import sys
 
+from pipeline import beam_options, build, clips_to_records, sources
+from pipeline.outcome import BuildConfig
+
 ROOT = pathlib.Path(__file__).parents[1]
 FRAMES = ("--hr_size=24x32", "--lr_size=12x16", "--num_segments=2", "--num_snippets=2")  # small and few
+SETTINGS = clips_to_records.RecordSettings(  # the same
+    num_segments=2,
+    num_snippets=2,
+    num_frames=1,
+    frame_stride=1,
+    hr_size=(24, 32),
+    jpeg_quality=95,
+    lr_sizes=((12, 16),),
+    lens_blur=0.25,
+    noise=2.0,
+)
 
 
 def start(*arguments, **kwargs):
@@ -27,26 +41,14 @@ def run(*arguments, **kwargs):
     return process.returncode, out, err
 
 
+def build_here(videos, output, **config):
+    """Builds from folders on one worker in this process; returns the dataset's contents."""
+    listing = sources.read("folders", str(videos), None, None)
+    config = BuildConfig(str(videos), str(output), SETTINGS, **config)
+    build.build(listing, config, beam_options.parse(["--direct_running_mode=in_memory"], 0))
+    return contents(output)
+
+
 def contents(directory):
     """The bytes of a directory's files, by name."""
     return {path.name: path.read_bytes() for path in directory.iterdir()}
-
-
-def children_of(process):
-    """Ids of the processes that a process has started and that run."""
-    found = []
-    for entry in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if f"PPid:\t{process}\n" in (entry / "status").read_text():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return [child for child in found if is_running(child)]
-
-
-def is_running(process):
-    """Whether there is a process of that id that has not ended."""
-    try:
-        return "State:\tZ" not in pathlib.Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return False

@@ -17,7 +17,7 @@ import tensorflow as tf
 from pipeline import beam_options, clips_to_records
 from stat_tf import errors
 from stat_tf.data import degrade, flow, info, record, sizes, video
-from tests import builds, media
+from tests import builds, media, processes
 
 
 @pytest.fixture(scope="module")
@@ -82,14 +82,14 @@ def test_killed_build_leaves_no_dataset_and_a_rerun_is_undisturbed(videos, undis
     while not list(tmp_path.glob("data.building-*/clips/*")) and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
-    workers = builds.children_of(process.pid)
+    workers = processes.children_of(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert workers and not output.exists() and list(tmp_path.glob("data.building-*"))
     deadline = time.monotonic() + 30
-    while any(builds.is_running(worker) for worker in workers) and time.monotonic() < deadline:
+    while any(processes.is_running(worker) for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not any(builds.is_running(worker) for worker in workers), "workers outlive their launcher"
+    assert not any(processes.is_running(worker) for worker in workers), "workers outlive their launcher"
     assert process.stderr.read() == ""
     code, _, err = builds.run(*arguments)
     assert code == 0, err

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline import decoder
 from stat_tf.data import cutting, part_reader, video
-from tests import builds, media
+from tests import media, processes
 
 WANTED = {"num_segments": 2, "num_snippets": 3, "num_frames": 1, "size": (24, 32)}
 
@@ -79,9 +79,9 @@ def test_one_process_reads_all_and_ends_with_its_decoder(reader, path):
     process = reader._process.pid
     reader.read_clip("absent.mp4", "/absent.mp4", WANTED)
     reader.read_clip("v.mp4", str(path), WANTED)
-    assert reader._process.pid == process and builds.is_running(process)
+    assert reader._process.pid == process and processes.is_running(process)
     reader.close()
-    assert not builds.is_running(process)
+    assert not processes.is_running(process)
 
 
 def test_video_on_which_the_process_crashes_each_time_is_given_up(reader, path, elsewhere):

@@ -10,22 +10,11 @@ import time
 
 import pytest
 
-from pipeline import beam_options, build, clips_to_records, sources
+from pipeline import beam_options, build, sources
 from stat_tf import errors
-from tests import media
+from tests import builds, media
 
 ROOT = pathlib.Path(__file__).parents[2]
-SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2,
-    num_snippets=2,
-    num_frames=1,
-    frame_stride=1,
-    hr_size=(24, 32),
-    jpeg_quality=95,
-    lr_sizes=((12, 16),),
-    lens_blur=0.25,
-    noise=2.0,
-)
 # Runs a module until it ends by itself or the one that started it is gone. Beam's job server gives a job one worker
 # process, whatever the job asks for; here two.
 SERVER = """
@@ -100,7 +89,7 @@ def make(videos, output, arguments):
     listing = sources.read_all(
         *("folders", str(videos), None, None), unlabeled_videos=str(videos.parent / "long"), clip_seconds=0.5
     )
-    config = build.BuildConfig(str(videos), str(output), SETTINGS, num_shards=2, max_rejected=0.2)
+    config = build.BuildConfig(str(videos), str(output), builds.SETTINGS, num_shards=2, max_rejected=0.2)
     return build.build(listing, config, execution)
 
 

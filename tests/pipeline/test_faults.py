@@ -4,56 +4,37 @@ import contextlib
 import ctypes
 import json
 import os
-import pathlib
 import re
 import shutil
 import signal
 import subprocess
 import tempfile
-import time
 
 import numpy as np
 import pytest
 
-from pipeline import beam_options, build, clips_to_records, shards, sources
-from pipeline.outcome import BuildConfig
+from pipeline import shards
 from stat_tf import errors
-from tests import builds, media
+from tests import builds, media, processes
 
 WORKERS = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
-PATIENCE = 300  # seconds, for a machine that has other things to do
-# What `builds.FRAMES` says.
-SETTINGS = clips_to_records.RecordSettings(
-    num_segments=2,
-    num_snippets=2,
-    num_frames=1,
-    frame_stride=1,
-    hr_size=(24, 32),
-    jpeg_quality=95,
-    lr_sizes=((12, 16),),
-    lens_blur=0.25,
-    noise=2.0,
-)
+NUM_SHARDS = 12  # many, so that there is time to disturb their writing
 
 
 def arguments(videos, output):
-    """The command's; many shards, so that there is time to disturb their writing."""
-    return ("--layout=folders", f"--videos={videos}", f"--output={output}", "--num_shards=12", *builds.FRAMES)
+    """The command's."""
+    return (
+        "--layout=folders",
+        f"--videos={videos}",
+        f"--output={output}",
+        f"--num_shards={NUM_SHARDS}",
+        *builds.FRAMES,
+    )
 
 
 def build_here(videos, output):
-    """What the command does, in this process, on one worker."""
-    listing = sources.read("folders", str(videos), None, None)
-    config = BuildConfig(str(videos), str(output), SETTINGS, num_shards=12)
-    build.build(listing, config, beam_options.parse(["--direct_running_mode=in_memory"], 0))
-    return builds.contents(output)
-
-
-def wait_until(condition, what):
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.001)
+    """What the command does, on one worker in this process."""
+    return builds.build_here(videos, output, num_shards=NUM_SHARDS)
 
 
 @pytest.fixture(scope="module")
@@ -85,18 +66,17 @@ def disturbed(moment, videos, output):
         return process.poll() is not None or any(output.parent.glob(f"{output.name}.building-*/{folder}/*"))
 
     def workers():
-        found = builds.children_of(process.pid)
-        return [one for one in found if b"pipeline.worker" in pathlib.Path(f"/proc/{one}/cmdline").read_bytes()]
+        return processes.children_of(process.pid, "pipeline.worker")
 
     try:
-        wait_until(lambda: process.poll() is not None or len(workers()) == 2, "no workers")
+        processes.wait_until(lambda: process.poll() is not None or len(workers()) == 2, "no workers")
         found = workers()
-        wait_until(lambda: moment == "start" or reached("clips"), "no clips")
-        companions = [companion for worker in found for companion in builds.children_of(worker)]
-        wait_until(lambda: moment != "shards" or reached("shards"), "no shards")
+        processes.wait_until(lambda: moment == "start" or reached("clips"), "no clips", 0.01)
+        companions = [companion for worker in found for companion in processes.children_of(worker)]
+        processes.wait_until(lambda: moment != "shards" or reached("shards"), "no shards", 0.001)
         yield process, found
-        process.wait(PATIENCE)
-        wait_until(lambda: not any(map(builds.is_running, found + companions)), "processes are left")
+        process.wait(processes.PATIENCE)
+        processes.wait_until(lambda: not any(map(processes.is_running, found + companions)), "processes are left")
     finally:
         process.kill()
 
@@ -109,7 +89,7 @@ def test_build_that_loses_a_worker_ends_with_a_sentence_and_can_be_repeated(vide
         with disturbed(moment, videos, output) as (process, workers):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(workers[which], signal.SIGKILL)
-            out, err = process.communicate(timeout=PATIENCE)
+            out, err = process.communicate(timeout=processes.PATIENCE)
         if process.returncode:
             break
         shutil.rmtree(output)  # all was done when the worker was killed
@@ -123,7 +103,7 @@ def test_interrupt_from_the_terminal_says_so_once_and_leaves_nothing(videos, und
     output = tmp_path / "data"
     with disturbed("clips", videos, output) as (process, _):
         os.killpg(process.pid, signal.SIGINT)
-        assert process.communicate(timeout=PATIENCE) == ("", "Interrupted.\n")
+        assert process.communicate(timeout=processes.PATIENCE) == ("", "Interrupted.\n")
     assert process.returncode == 130 and not list(tmp_path.iterdir())
     assert build_here(videos, output) == undisturbed
 
@@ -138,7 +118,7 @@ def test_signal_amid_the_shards_leaves_nothing(videos, undisturbed, tmp_path, mo
         written.append(path)
         if len(written) == 3:
             os.kill(os.getpid(), number)
-            wait_until(lambda: not os.path.exists(written[0]), "the first goes on")
+            processes.wait_until(lambda: not os.path.exists(written[0]), "the first goes on")
         return original(path, records)
 
     with monkeypatch.context() as patch:
