@@ -41,11 +41,11 @@ def run(*arguments, **kwargs):
     return process.returncode, out, err
 
 
-def build_here(videos, output, **config):
-    """Builds from folders on one worker in this process; returns the dataset's contents."""
+def build_here(videos, output, beam=("--direct_running_mode=in_memory",), **config):
+    """Builds from folders, by default on one worker in this process; returns the dataset's contents."""
     listing = sources.read("folders", str(videos), None, None)
     config = BuildConfig(str(videos), str(output), SETTINGS, **config)
-    build.build(listing, config, beam_options.parse(["--direct_running_mode=in_memory"], 0))
+    build.build(listing, config, beam_options.parse(list(beam), 0))
     return contents(output)
 
 
