@@ -103,8 +103,11 @@ def _evaluation_metrics(directory: str) -> dict[str, Any]:
 
 
 def _pushed_content(directory: str) -> str:
-    """That of the pushed version, wherever it is served from."""
+    """That of the pushed version, wherever it is served from, as long as it is the newest there."""
     pushed = verdicts.load(directory, verdicts.PUSHED)
+    push_dir = os.path.dirname(pushed["directory"])
+    if versions.newest(push_dir) != pushed["version"]:
+        raise ValueError(f"version {pushed['version']} is not the newest in {push_dir}")
     if digests.of(pushed["directory"]) != pushed["model_digest"]:
         raise ValueError(f"{pushed['directory']} is no longer what was pushed")
     return pushed["model_digest"]

@@ -7,6 +7,8 @@ with --model. Writes `blessing.json` and, to read, `blessing.txt`. A model that 
 exit code is 0.
 """
 
+import math
+
 from absl import flags
 
 from stat_tf import command, errors
@@ -34,24 +36,24 @@ def main() -> None:
     from pipeline import blessing
     from stat_tf import comparison
 
+    for flag in (_MIN_GAIN, _MIN_GAIN_OVER_PUSHED, _MAX_CLASS_DROP):
+        if math.isnan(flag.value):  # which no model would be below
+            raise errors.UserError(f"--{flag.name}=nan is no number: give points.")
     candidate = comparison.load(_CANDIDATE.value)
-    if "model_digest" not in candidate.metrics:
-        raise errors.UserError(
-            f"{_CANDIDATE.value} is the evaluation of a run, and exports are pushed: evaluate the export, with "
-            "python -m stat_tf.evaluate --model=EXPORT."
-        )
+    pushed = comparison.load(_PUSHED.value) if _PUSHED.value else None
+    for place, evaluated in ((_CANDIDATE.value, candidate), (_PUSHED.value, pushed)):
+        if evaluated and "model_digest" not in evaluated.metrics:
+            raise errors.UserError(
+                f"{place} is the evaluation of a run, and exports are pushed: evaluate the export, with "
+                "python -m stat_tf.evaluate --model=EXPORT."
+            )
     thresholds = blessing.Thresholds(
         min_gain=_MIN_GAIN.value,
         min_gain_over_pushed=_MIN_GAIN_OVER_PUSHED.value,
         max_class_drop=_MAX_CLASS_DROP.value,
         min_class_clips=_MIN_CLASS_CLIPS.value,
     )
-    verdict = blessing.judge(
-        candidate,
-        blessing.load_evaluations(_BASELINES.value),
-        comparison.load(_PUSHED.value) if _PUSHED.value else None,
-        thresholds,
-    )
+    verdict = blessing.judge(candidate, blessing.load_evaluations(_BASELINES.value), pushed, thresholds)
     blessing.write(_OUTPUT.value, verdict)
     print(blessing.text(verdict))
 

@@ -73,9 +73,11 @@ def compare(
     """Compares a candidate with one other model.
 
     Raises:
-      UserError: They were evaluated on different clips.
+      UserError: They were evaluated on different clips or classes.
     """
     points, p_value = comparison.difference(other, candidate)
+    if candidate.metrics["per_class"].keys() != other.metrics["per_class"].keys():
+        raise errors.UserError(f"{name} and the candidate have other classes and cannot be compared.")
     drops = []
     for label, entry in candidate.metrics["per_class"].items():
         before = other.metrics["per_class"][label]["prec@1"]
@@ -101,10 +103,11 @@ def judge(
 
     Returns:
       The contents of `blessing.json`: `blessed`, `reasons` (sentences, none of a blessed model), `model` and
-      `model_digest` of the candidate, `num_clips`, `prec@1`, `comparisons` and `thresholds`.
+      `model_digest` of the candidate, `num_clips`, `prec@1`, `pushed_digest` ("" where nothing is served now),
+      `comparisons` and `thresholds`.
 
     Raises:
-      UserError: They were evaluated on different clips.
+      UserError: They were evaluated on different clips or classes.
     """
     others = [(name, other, thresholds.min_gain) for name, other in baselines.items()]
     if pushed:
@@ -115,6 +118,7 @@ def judge(
         "blessed": not reasons,
         "reasons": reasons,
         **{name: candidate.metrics[name] for name in ("model", "model_digest", "num_clips", "prec@1")},
+        "pushed_digest": pushed.metrics["model_digest"] if pushed else "",
         "comparisons": [dataclasses.asdict(each) for each in compared],
         "thresholds": dataclasses.asdict(thresholds),
     }

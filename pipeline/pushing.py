@@ -43,7 +43,8 @@ def push(model: str, blessing_dir: str, validation_dir: str, push_dir: str) -> P
       The newest version, which is that model: the one just made, or, if it was there before, that.
 
     Raises:
-      UserError: The model is not blessed or validated, or not the one that was; or it cannot be copied.
+      UserError: The model is not blessed or validated, or not the one that was, or was not compared with the newest
+        version; or it cannot be copied.
     """
     try:
         contents = digests.of_files(model)
@@ -52,15 +53,22 @@ def push(model: str, blessing_dir: str, validation_dir: str, push_dir: str) -> P
     if versions.GRAPH_NAME not in contents:
         raise errors.UserError(f"{model} has no {versions.GRAPH_NAME}: give --model a version, EXPORT/VERSION.")
     digest = digests.of_all(contents)
-    _check(model, digest, blessing_dir, validation_dir)
+    compared_with = _check(model, digest, blessing_dir, validation_dir)
     remote = files.is_remote(push_dir)
     with contextlib.nullcontext() if remote else processes.locked(push_dir, "pipeline.push"):
         try:
             newest, following = versions.newest(push_dir), versions.following(push_dir)
             _sweep(push_dir, contents)
             there = os.path.join(push_dir, str(newest))
-            if newest and digests.of(there) == digest:
+            served = digests.of(there) if newest else ""
+            if served == digest:
                 return Pushed(newest, there, digest)
+            if served != compared_with:
+                raise errors.UserError(
+                    f"{blessing_dir} compares {model} with {'another model' if compared_with else 'no pushed model'}, "
+                    f"and {f'version {newest}' if newest else 'none'} is the newest in {push_dir}: evaluate and bless "
+                    "it again."
+                )
             directory = os.path.join(push_dir, str(following))
             (_copy_graph_last if remote else _copy_and_rename)(model, contents, directory)
             return Pushed(following, directory, digest)
@@ -71,7 +79,8 @@ def push(model: str, blessing_dir: str, validation_dir: str, push_dir: str) -> P
             ) from error
 
 
-def _check(model: str, digest: str, blessing_dir: str, validation_dir: str) -> None:
+def _check(model: str, digest: str, blessing_dir: str, validation_dir: str) -> str:
+    """Checks that a model may be pushed; returns the digest of the one that it was compared with, "" for none."""
     verdict = verdicts.load(blessing_dir, verdicts.BLESSING)
     validation = verdicts.load(validation_dir, verdicts.VALIDATION)
     if not verdict["blessed"]:
@@ -87,6 +96,7 @@ def _check(model: str, digest: str, blessing_dir: str, validation_dir: str) -> N
                 f"{directory} is about another model than {model}, or this has changed since: run "
                 f"python -m pipeline.{command} on it."
             )
+    return verdict["pushed_digest"]
 
 
 def _sweep(push_dir: str, contents: Mapping[str, str]) -> None:

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -34,9 +35,11 @@ def model(tmp_path):
     return directory
 
 
-def approve(root, model, blessed=True, verdict="pass"):
-    digest = digests.of(str(model))
-    fields = {"blessed": blessed, "reasons": [] if blessed else ["It is worse."], "model_digest": digest}
+def approve(root, model, blessed=True, verdict="pass", over=None):
+    """Writes verdicts on a model, which was compared with the one at `over`."""
+    digest, served = digests.of(str(model)), digests.of(str(over)) if over else ""
+    reasons = [] if blessed else ["It is worse."]
+    fields = {"blessed": blessed, "reasons": reasons, "model_digest": digest, "pushed_digest": served}
     verdicts.write(str(root / "blessing"), verdicts.BLESSING, fields)
     fields = {"verdict": verdict, "problems": [] if verdict == "pass" else ["It is slow."], "model_digest": digest}
     verdicts.write(str(root / "validation"), verdicts.VALIDATION, fields)
@@ -54,6 +57,8 @@ def shown(served):
 def test_next_version_is_one_more_than_the_highest(tmp_path, model):
     for name in ("2", "10", "notes"):
         (tmp_path / "served" / name).mkdir(parents=True)
+    (tmp_path / "served" / "2" / "saved_model.pb").write_text("another graph")
+    approve(tmp_path, model, over=tmp_path / "served" / "2")  # 10 is no model
     pushed = push(tmp_path, model)
     assert (pushed.version, pushed.directory) == (11, str(tmp_path / "served" / "11"))
     assert digests.of(pushed.directory) == digests.of(str(model))
@@ -63,8 +68,25 @@ def test_next_version_is_one_more_than_the_highest(tmp_path, model):
 def test_model_that_is_served_already_is_not_pushed_again(tmp_path, model):
     assert push(tmp_path, model).version == push(tmp_path, model).version == 1
     (model / "saved_model.pb").write_text("another graph")
-    approve(tmp_path, model)
+    approve(tmp_path, model, over=tmp_path / "served" / "1")
     assert push(tmp_path, model).version == 2
+
+
+def test_model_that_was_not_compared_with_the_one_served_is_refused(tmp_path, model):
+    first = push(tmp_path, model).directory
+    (model / "saved_model.pb").write_text("another graph")
+    approve(tmp_path, model)
+    with pytest.raises(errors.UserError, match="with no pushed model, and version 1 is the newest in .*: evaluate and bless"):
+        push(tmp_path, model)
+    approve(tmp_path, model, over=first)
+    shutil.copytree(first, tmp_path / "served" / "2")
+    (tmp_path / "served" / "2" / "saved_model.pb").write_text("pushed by somebody else")
+    with pytest.raises(errors.UserError, match="with another model, and version 2 is the newest"):
+        push(tmp_path, model)
+    shutil.rmtree(tmp_path / "served")
+    with pytest.raises(errors.UserError, match="with another model, and none is the newest"):
+        push(tmp_path, model)
+    assert not list((tmp_path / "served").glob("[0-9]*"))
 
 
 @pytest.mark.parametrize(
@@ -145,11 +167,11 @@ def put(path, data=b"half"):
         file.write(data)
 
 
-def change(root, model, text):
-    """Makes another model of it, with as many bytes."""
+def change(root, model, text, over):
+    """Makes another model of it, with as many bytes, compared with the one at `over`."""
     (model / "saved_model.pb").write_text(text)
     (model / "variables" / "variables.data-00000-of-00001").write_bytes(text[-1].encode() * 1000)
-    approve(root, model)
+    approve(root, model, over=over)
     return digests.of(str(model))
 
 
@@ -158,10 +180,11 @@ def test_remote_directory_gets_the_next_version_once(tmp_path, model, remote):
     assert (first.version, first.directory) == (1, f"{remote}/1")
     assert digests.of(first.directory) == first.model_digest == digests.of(str(model))
     assert push(tmp_path, model, remote) == first and files.list_dir(remote) == ["1"]
-    change(tmp_path, model, "graph2")
+    change(tmp_path, model, "graph2", over=f"{remote}/1")
     second = push(tmp_path, model, remote)
     assert second.version == 2 and digests.of(f"{remote}/1") == first.model_digest
     # From one store to another, or to this machine.
+    approve(tmp_path, model)
     verdicts_of = (str(tmp_path / "blessing"), str(tmp_path / "validation"))
     assert pushing.push(second.directory, *verdicts_of, f"{remote}-too").version == 1
     here = pushing.push(f"{remote}-too/1", *verdicts_of, str(tmp_path / "here"))
@@ -199,14 +222,14 @@ def test_killed_remote_push_leaves_what_was_served_and_the_next_one_sweeps_up(
     number, other, tmp_path, model, remote, monkeypatch
 ):
     old = push(tmp_path, model, remote)
-    wanted = change(tmp_path, model, "graph2")
+    wanted = change(tmp_path, model, "graph2", over=f"{remote}/1")
     with monkeypatch.context() as patch, pytest.raises(Killed):
         die_amid_file(patch, number)
         push(tmp_path, model, remote)
     assert files.is_dir(f"{remote}/2"), "nothing was begun"
     assert versions.newest(remote) == 1 and digests.of(f"{remote}/1") == old.model_digest
 
-    wanted = change(tmp_path, model, "graph3") if other else wanted
+    wanted = change(tmp_path, model, "graph3", over=f"{remote}/1") if other else wanted
     assert push(tmp_path, model, remote).model_digest == wanted
     assert [digests.of(f"{remote}/{number}") for number in versions.numbers(remote)] == [wanted, old.model_digest]
 
