@@ -76,7 +76,9 @@ def test_model_that_was_not_compared_with_the_one_served_is_refused(tmp_path, mo
     first = push(tmp_path, model).directory
     (model / "saved_model.pb").write_text("another graph")
     approve(tmp_path, model)
-    with pytest.raises(errors.UserError, match="with no pushed model, and version 1 is the newest in .*: evaluate and bless"):
+    with pytest.raises(
+        errors.UserError, match="with no pushed model, and version 1 is the newest in .*: evaluate and bless"
+    ):
         push(tmp_path, model)
     approve(tmp_path, model, over=first)
     shutil.copytree(first, tmp_path / "served" / "2")
