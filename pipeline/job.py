@@ -129,6 +129,11 @@ def read_summary(place: str) -> Summary:
     return summary
 
 
+def _delete(place: str) -> None:
+    summary_lib.delete(place)  # first: nobody is to take for a finished job what a deletion has left
+    staging.delete(place)
+
+
 @contextlib.contextmanager
 def _running(execution: Execution) -> Iterator[beam.Pipeline]:
     """A pipeline that runs when the block ends. Interrupted here, it does not go on elsewhere."""
@@ -166,7 +171,8 @@ def run(
       settings: What a record holds.
       num_shards: Shards of a split of which videos are cut; None for a number that suits the size.
       clip_timeout: Seconds that reading a clip may take.
-      finish: What the job is to do last, on a worker, with the summary's path; None to leave that to the caller.
+      finish: What the job is to do last, on a worker, with the summary's path; yields the staging directory, which is
+        deleted then. None to leave all that to the caller.
 
     Returns:
       What was found; None with `finish`, when the job may still have to run.
@@ -216,5 +222,12 @@ def run(
             place,
         )
         if finish:
-            _ = summary | "Finish" >> beam.ParDo(finish)
+            # Fused, a second try of one of these steps would be one of those before it too, after what it has deleted.
+            _ = (
+                summary
+                | "SummaryIsWritten" >> beam.Reshuffle()
+                | "Finish" >> beam.ParDo(finish)
+                | "IsFinished" >> beam.Reshuffle()
+                | "DeleteStaging" >> beam.Map(_delete)
+            )
     return None if finish else read_summary(place)

@@ -48,3 +48,8 @@ def read(place: str) -> list[tuple[str, object]]:
         return []
     with FileSystems.open(path) as file:
         return [tuple(json.loads(line)) for line in file.read().decode().splitlines()]
+
+
+def delete(place: str) -> None:
+    """Deletes what `write` wrote, if it is there."""
+    staging.delete_file(FileSystems.join(place, _NAME))

@@ -4,6 +4,7 @@ import base64
 import bz2
 import collections
 import dataclasses
+import json
 
 import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions
@@ -101,10 +102,11 @@ def test_decoding_stands_apart_from_what_lists_the_videos(described):
     """Fused with a step that yields many clips, decoding would stay on the worker that this step ran on."""
     _, stages = FnApiRunner().create_stages(described)
     names = [{transform.unique_name.split("/")[0] for transform in stage.transforms} for stage in stages]
-    for alone in ("ReadClips", "ReadLongVideos", "CutVideo", "ClipToRecord", "WriteShards"):
+    apart = {"ReadClips", "ReadLongVideos", "CutVideo", "ClipToRecord", "WriteShards"}
+    apart |= {"WriteSummary", "Finish", "DeleteStaging"}  # a second try of one must not be one of the others too
+    for alone in apart:
         (fused,) = [together for together in names if alone in together]
-        others = {"ReadClips", "ReadLongVideos", "CutVideo", "ClipToRecord", "WriteShards", "WriteSummary"} - {alone}
-        assert not fused & others, fused
+        assert not fused & (apart - {alone}), fused
 
 
 def test_description_does_not_grow_with_the_clips(tmp_path):
@@ -159,9 +161,9 @@ def listing(tmp_path_factory):
 
 
 def as_template(listing, output, **changes):
-    """Builds as from a template, except that the job runs at once."""
+    """Builds as from a template, except that the job runs at once, and every bundle of it twice."""
     clips, videos = listing
-    execution = beam_options.parse([], 3)
+    execution = beam_options.parse(["--direct_runner_bundle_repeat=1"], 3)
     execution.options.view_as(GoogleCloudOptions).template_location = "gs://bucket/template"
     assert build.build(clips, build.BuildConfig(videos, str(output), SETTINGS, **changes), execution) is None
 
@@ -174,9 +176,42 @@ def test_template_finishes_its_dataset_on_a_worker(listing, tmp_path):
     as_template(listing, tmp_path / "there", max_rejected=0.5)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "there"]
-    finish = outcome.Finish(outcome.Listed((), {}, False, (), ()), config, str(tmp_path / "gone"))
-    finish.process(str(tmp_path / "gone" / "summary.jsonl"))  # a second try, after the first one's end
-    assert info.load(str(tmp_path / "here")) == description
+    assert info.load(str(tmp_path / "there")) == description
+
+
+def finished_job(place):
+    """A staging directory whose job is done, and what its end has to know."""
+    (place / "dataset").mkdir(parents=True)
+    name = "train-00000-of-00001.tfrecord"
+    (place / "dataset" / name).write_bytes(b"clips")
+    shard = dataclasses.asdict(info.Shard(name, 9, 5, "sum"))
+    (place / "summary.jsonl").write_text(json.dumps(["shards", shard]) + "\n")
+    return outcome.Listed(("run",), collections.Counter({("train", "run"): 9}), False, (), ())
+
+
+def test_second_try_of_the_end_leaves_the_dataset_as_it_is(tmp_path):
+    listed = finished_job(tmp_path / "p")
+    config = build.BuildConfig("v", str(tmp_path / "data"), SETTINGS)
+    finish = outcome.Finish(listed, config, str(tmp_path / "p"))
+    assert list(finish.process("")) == [str(tmp_path / "p")]
+    before = contents(tmp_path / "data")
+    assert list(finish.process("")) == [str(tmp_path / "p")]  # with nothing left to move
+    assert contents(tmp_path / "data") == before and len(before) == 3
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"clip")])
+def test_end_without_a_shard_touches_nothing(tmp_path, harm):
+    """Be it lost, or deleted with the staging directory by a try that was held for dead."""
+    listed = finished_job(tmp_path / "p")
+    config = build.BuildConfig("v", str(tmp_path / "data"), SETTINGS, overwrite=True)
+    outcome.finish(listed, job.read_summary(str(tmp_path / "p")), config, str(tmp_path / "p"))
+    (tmp_path / "data" / "rejected.jsonl").write_text("old")
+    before = contents(tmp_path / "data")
+    finished_job(tmp_path / "q")
+    harm(tmp_path / "q" / "dataset" / "train-00000-of-00001.tfrecord")
+    with pytest.raises(errors.UserError, match=r"q/dataset/train-00000-of-00001.tfrecord is not as the job wrote it"):
+        outcome.finish(listed, job.read_summary(str(tmp_path / "q")), config, str(tmp_path / "q"))
+    assert contents(tmp_path / "data") == before
 
 
 def test_template_publishes_no_dataset_that_is_not_good_enough(listing, tmp_path):
