@@ -118,7 +118,11 @@ def _read_cut(
 
 
 def read_summary(place: str) -> Summary:
-    """Reads what a finished job found out from its staging directory."""
+    """Reads what a finished job found out from its staging directory.
+
+    Raises:
+      UserError: The job has written nothing there.
+    """
     summary = Summary()
     for kind, value in summary_lib.read(place):
         if kind == "fingerprint":
@@ -178,7 +182,7 @@ def run(
       What was found; None with `finish`, when the job may still have to run.
 
     Raises:
-      UserError: The disk is full, or a worker process died.
+      UserError: The disk is full, a worker process died, or the job has ended without a result.
     """
     count = progress.directory(place, execution.is_local)
     convert = clips_to_records.ClipToRecord(settings, videos, FileSystems.join(place, "clips"), count, clip_timeout)

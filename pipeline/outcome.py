@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import decoder, job, staging
+from pipeline import decoder, job, shards, staging
 from pipeline.clips_to_records import RecordSettings
 from pipeline.job import Summary
 from pipeline.sources import checks, files, unlabeled
@@ -153,6 +153,34 @@ def failed_list(output: str) -> str:
     return f"{output.rstrip('/')}.{info.REJECTED_NAME}"
 
 
+def _check_complete(listed: Listed, summary: Summary, config: BuildConfig) -> None:
+    """Checks that every clip that was listed is stored or rejected, in the shards that there are to be.
+
+    How many clips a split of videos that were cut has is known by the job alone.
+
+    Raises:
+      UserError: A shard or a clip is missing, or is there twice.
+    """
+    rejected = collections.Counter(clip["split"] for clip in summary.rejected)
+    aside = collections.Counter(clip["split"] for clip in listed.misnamed)
+    for split in {split for split, _ in listed.counts}:
+        wanted = sum(count for (one, _), count in listed.counts.items() if one == split)
+        found = [shard for shard in summary.shards if shard["name"].startswith(f"{split}-")]
+        stored = sum(shard["num_clips"] for shard in found)
+        if listed.cut and split == unlabeled.SPLIT:
+            num_shards, complete = len(found), stored + rejected[split] >= wanted
+        else:
+            num_shards = shards.num_shards_of(wanted - aside[split], config.settings, config.num_shards)
+            complete = stored + rejected[split] == wanted
+        names = [shards.shard_name(split, index, num_shards) for index in range(num_shards)]
+        if not complete or [shard["name"] for shard in found] != names:
+            raise errors.UserError(
+                f"Of {wanted} videos in {split}, the job has stored {stored} clips in {len(found)} of {num_shards} "
+                f"files and rejected {rejected[split]}: something is lost or doubled. {config.output} is as it was: "
+                "build again."
+            )
+
+
 def _lost(description: info.DatasetInfo, directory: str) -> str:
     """The first shard that is not in a directory with the size that it is to have; "" if all are."""
     sizes = files.sizes(directory)
@@ -186,10 +214,11 @@ def finish(
 
     Raises:
       UserError: Too many clips cannot be used, test holds a file of another split, what the job wrote is not all
-        there, or the output cannot be written.
+        there, or the output cannot be written or has been taken since.
     """
     rejected = sorted([*listed.misnamed, *summary.rejected], key=operator.itemgetter("id"))
     summary = dataclasses.replace(summary, rejected=rejected)
+    _check_complete(listed, summary, config)
     warnings = [*listed.warnings, *_judge(listed, summary, config)]
     description = _describe(listed, summary, config, warnings)
     if again and _is_published(description, config.output):
@@ -203,6 +232,7 @@ def finish(
     with staging.writing(finished):
         _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
         files.write(FileSystems.join(finished, info.FILE_NAME), description.to_json().encode())
+        staging.check_output(config.output, config.overwrite)  # once more: the job may have taken days
     staging.publish(place, config.output)
     staging.delete_file(failed_list(config.output))
     return description
