@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from pipeline import named_files
+from pipeline.graph import Call
 from stat_tf import digests
 from stat_tf.training import checkpoints
 from tests import media, s3
@@ -127,6 +129,27 @@ def push(store, copy):
     store.download("served", copy.parent / "served")
     assert [path.name for path in (copy.parent / "served").iterdir()] == ["2"]
     assert digests.of(str(copy.parent / "served" / "2")) == digests.of(str(copy))
+
+
+@pytest.mark.slow
+def test_changed_video_in_s3_is_seen_by_the_pipeline(store, monkeypatch):
+    for name, value in store.environment.items():
+        if name.startswith("AWS_"):
+            monkeypatch.setenv(name, value)
+
+    def observed():
+        call = Call({}, {"flags": {"layout": "folders", "videos": f"{STORE}/watched"}}, {}, "")
+        return named_files.observe(call)["files of --videos"]
+
+    store.put("watched/train/a/1.mp4", b"1")
+    before = observed()
+    store.put("watched-too/2.mp4", b"1")
+    assert observed() == before
+    store.put("watched/train/a/2.mp4", b"1")
+    after = observed()
+    assert after != before
+    store.put("watched/train/a/2.mp4", b"12")
+    assert observed() != after
 
 
 @pytest.mark.slow
