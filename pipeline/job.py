@@ -118,7 +118,11 @@ def _read_cut(
 
 
 def read_summary(place: str) -> Summary:
-    """Reads what a finished job found out from its staging directory."""
+    """Reads what a finished job found out from its staging directory.
+
+    Raises:
+      UserError: The job has written nothing there.
+    """
     summary = Summary()
     for kind, value in summary_lib.read(place):
         if kind == "fingerprint":
@@ -127,6 +131,11 @@ def read_summary(place: str) -> Summary:
             getattr(summary, kind).append(value)
     summary.shards.sort(key=operator.itemgetter("name"))
     return summary
+
+
+def _delete(place: str) -> None:
+    summary_lib.delete(place)  # first: nobody is to take for a finished job what a deletion has left
+    staging.delete(place)
 
 
 @contextlib.contextmanager
@@ -166,13 +175,14 @@ def run(
       settings: What a record holds.
       num_shards: Shards of a split of which videos are cut; None for a number that suits the size.
       clip_timeout: Seconds that reading a clip may take.
-      finish: What the job is to do last, on a worker, with the summary's path; None to leave that to the caller.
+      finish: What the job is to do last, on a worker, with the summary's path; yields the staging directory, which is
+        deleted then. None to leave all that to the caller.
 
     Returns:
       What was found; None with `finish`, when the job may still have to run.
 
     Raises:
-      UserError: The disk is full, or a worker process died.
+      UserError: The disk is full, a worker process died, or the job has ended without a result.
     """
     count = progress.directory(place, execution.is_local)
     convert = clips_to_records.ClipToRecord(settings, videos, FileSystems.join(place, "clips"), count, clip_timeout)
@@ -216,5 +226,12 @@ def run(
             place,
         )
         if finish:
-            _ = summary | "Finish" >> beam.ParDo(finish)
+            # Fused, a second try of one of these steps would be one of those before it too, after what it has deleted.
+            _ = (
+                summary
+                | "SummaryIsWritten" >> beam.Reshuffle()
+                | "Finish" >> beam.ParDo(finish)
+                | "IsFinished" >> beam.Reshuffle()
+                | "DeleteStaging" >> beam.Map(_delete)
+            )
     return None if finish else read_summary(place)

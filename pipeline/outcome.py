@@ -4,12 +4,13 @@ import collections
 import dataclasses
 import json
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
+from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import decoder, job, staging
+from pipeline import decoder, job, shards, staging
 from pipeline.clips_to_records import RecordSettings
 from pipeline.job import Summary
 from pipeline.sources import checks, files, unlabeled
@@ -152,7 +153,52 @@ def failed_list(output: str) -> str:
     return f"{output.rstrip('/')}.{info.REJECTED_NAME}"
 
 
-def finish(listed: Listed, summary: Summary, config: BuildConfig, place: str) -> info.DatasetInfo:
+def _check_complete(listed: Listed, summary: Summary, config: BuildConfig) -> None:
+    """Checks that every clip that was listed is stored or rejected, in the shards that there are to be.
+
+    How many clips a split of videos that were cut has is known by the job alone.
+
+    Raises:
+      UserError: A shard or a clip is missing, or is there twice.
+    """
+    rejected = collections.Counter(clip["split"] for clip in summary.rejected)
+    aside = collections.Counter(clip["split"] for clip in listed.misnamed)
+    for split in {split for split, _ in listed.counts}:
+        wanted = sum(count for (one, _), count in listed.counts.items() if one == split)
+        found = [shard for shard in summary.shards if shard["name"].startswith(f"{split}-")]
+        stored = sum(shard["num_clips"] for shard in found)
+        if listed.cut and split == unlabeled.SPLIT:
+            num_shards, complete = len(found), stored + rejected[split] >= wanted
+        else:
+            num_shards = shards.num_shards_of(wanted - aside[split], config.settings, config.num_shards)
+            complete = stored + rejected[split] == wanted
+        names = [shards.shard_name(split, index, num_shards) for index in range(num_shards)]
+        if not complete or [shard["name"] for shard in found] != names:
+            raise errors.UserError(
+                f"Of {wanted} videos in {split}, the job has stored {stored} clips in {len(found)} of {num_shards} "
+                f"files and rejected {rejected[split]}: something is lost or doubled. {config.output} is as it was: "
+                "build again."
+            )
+
+
+def _lost(description: info.DatasetInfo, directory: str) -> str:
+    """The first shard that is not in a directory with the size that it is to have; "" if all are."""
+    sizes = files.sizes(directory)
+    every = (shard for split in description.shards.values() for shard in split)
+    return next((shard.name for shard in every if sizes.get(shard.name) != shard.num_bytes), "")
+
+
+def _is_published(description: info.DatasetInfo, output: str) -> bool:
+    path = FileSystems.join(output, info.FILE_NAME)
+    if not FileSystems.exists(path):
+        return False
+    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        return file.read() == description.to_json().encode() and not _lost(description, output)
+
+
+def finish(
+    listed: Listed, summary: Summary, config: BuildConfig, place: str, *, again: bool = False
+) -> info.DatasetInfo:
     """Publishes what a job has built, if it is good enough.
 
     Args:
@@ -160,28 +206,43 @@ def finish(listed: Listed, summary: Summary, config: BuildConfig, place: str) ->
       summary: What the job found out.
       config: How to build.
       place: The staging directory.
+      again: Whether an earlier try may have done it, and a dataset of this description be all there is to do. Not so
+        of a build that is to replace a dataset, which may have its reasons.
 
     Returns:
       The description, as written to the dataset's `dataset.json`.
 
     Raises:
-      UserError: Too many clips cannot be used, test holds a file of another split, or the output cannot be written.
+      UserError: Too many clips cannot be used, test holds a file of another split, what the job wrote is not all
+        there, or the output cannot be written or has been taken since.
     """
     rejected = sorted([*listed.misnamed, *summary.rejected], key=operator.itemgetter("id"))
     summary = dataclasses.replace(summary, rejected=rejected)
+    _check_complete(listed, summary, config)
     warnings = [*listed.warnings, *_judge(listed, summary, config)]
     description = _describe(listed, summary, config, warnings)
+    if again and _is_published(description, config.output):
+        return description
     finished = FileSystems.join(place, "dataset")
+    if lost := _lost(description, finished):
+        raise errors.UserError(
+            f"{FileSystems.join(finished, lost)} is not as the job wrote it, or gone; {config.output} is as it was: "
+            "build again."
+        )
     with staging.writing(finished):
         _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
         files.write(FileSystems.join(finished, info.FILE_NAME), description.to_json().encode())
+        staging.check_output(config.output, config.overwrite)  # once more: the job may have taken days
     staging.publish(place, config.output)
     staging.delete_file(failed_list(config.output))
     return description
 
 
 class Finish(beam.DoFn):
-    """`finish` as a job's last step, on a worker; a runner may try it again."""
+    """`finish` as a job's last step but the deletion, on a worker; a runner may try it again.
+
+    Yields the staging directory, of which nothing is needed any more.
+    """
 
     def __init__(self, listed: Listed, config: BuildConfig, place: str):
         """Creates the function; the arguments are those of `finish`."""
@@ -189,8 +250,6 @@ class Finish(beam.DoFn):
         self._config = config
         self._place = place
 
-    def process(self, summary_path: str) -> None:
-        if not FileSystems.exists(summary_path):
-            return  # The try before this one published all, and deleted what it had been made from.
-        finish(self._listed, job.read_summary(self._place), self._config, self._place)
-        staging.delete(self._place)
+    def process(self, summary_path: str) -> Iterator[str]:
+        finish(self._listed, job.read_summary(self._place), self._config, self._place, again=True)
+        yield self._place

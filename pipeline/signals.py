@@ -53,6 +53,7 @@ def store(plan: Plan, execution: Execution) -> info.DatasetInfo:
         finished = FileSystems.join(place, "dataset", info.FILE_NAME)
         with staging.writing(finished):
             files.write(finished, description.to_json().encode())
+            staging.check_output(output, plan.config.overwrite)  # once more: the job may have taken hours
         staging.publish(place, output)
     return description
 

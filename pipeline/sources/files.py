@@ -1,5 +1,6 @@
 """Annotation and video files, wherever Beam's file systems can reach them."""
 
+import contextlib
 import os
 
 from apache_beam.io.filesystem import CompressionTypes
@@ -131,6 +132,17 @@ def describe(path: str) -> list[tuple[str, int, float]]:
     matches = FileSystems.match([path, path.rstrip("/") + "/**"])
     found = {entry.path: entry for match in matches for entry in match.metadata_list}
     return [(name, found[name].size_in_bytes, found[name].last_updated_in_seconds or 0) for name in sorted(found)]
+
+
+def sizes(directory: str) -> dict[str, int]:
+    """Bytes of the files in a directory, without those in directories below, by their names; {} if it is not there."""
+    if is_remote(directory):
+        prefix = directory.rstrip("/") + "/"
+        found = FileSystems.match([prefix + "*"])[0].metadata_list
+        return {entry.path.removeprefix(prefix): entry.size_in_bytes for entry in found}
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
+        return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
+    return {}
 
 
 def list_files(root: str, flag: str) -> list[str]:

@@ -4,7 +4,9 @@ import base64
 import bz2
 import collections
 import dataclasses
+import json
 
+import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, SetupOptions
 from apache_beam.portability import common_urns
@@ -15,7 +17,7 @@ from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 from apache_beam.runners.runner import PipelineRunner
 from apache_beam.transforms import environments
 
-from pipeline import beam_options, build, clips_to_records, job, outcome, shards
+from pipeline import beam_options, build, clips_to_records, job, outcome, shards, summary
 from pipeline.sources.clip import Clip, Listing
 from stat_tf import errors
 from stat_tf.data import info, record
@@ -101,10 +103,11 @@ def test_decoding_stands_apart_from_what_lists_the_videos(described):
     """Fused with a step that yields many clips, decoding would stay on the worker that this step ran on."""
     _, stages = FnApiRunner().create_stages(described)
     names = [{transform.unique_name.split("/")[0] for transform in stage.transforms} for stage in stages]
-    for alone in ("ReadClips", "ReadLongVideos", "CutVideo", "ClipToRecord", "WriteShards"):
+    apart = {"ReadClips", "ReadLongVideos", "CutVideo", "ClipToRecord", "WriteShards"}
+    apart |= {"WriteSummary", "Finish", "DeleteStaging"}  # a second try of one must not be one of the others too
+    for alone in apart:
         (fused,) = [together for together in names if alone in together]
-        others = {"ReadClips", "ReadLongVideos", "CutVideo", "ClipToRecord", "WriteShards", "WriteSummary"} - {alone}
-        assert not fused & others, fused
+        assert not fused & (apart - {alone}), fused
 
 
 def test_description_does_not_grow_with_the_clips(tmp_path):
@@ -159,9 +162,9 @@ def listing(tmp_path_factory):
 
 
 def as_template(listing, output, **changes):
-    """Builds as from a template, except that the job runs at once."""
+    """Builds as from a template, except that the job runs at once, and every bundle of it twice."""
     clips, videos = listing
-    execution = beam_options.parse([], 3)
+    execution = beam_options.parse(["--direct_runner_bundle_repeat=1"], 3)
     execution.options.view_as(GoogleCloudOptions).template_location = "gs://bucket/template"
     assert build.build(clips, build.BuildConfig(videos, str(output), SETTINGS, **changes), execution) is None
 
@@ -174,9 +177,46 @@ def test_template_finishes_its_dataset_on_a_worker(listing, tmp_path):
     as_template(listing, tmp_path / "there", max_rejected=0.5)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["here", "there"]
-    finish = outcome.Finish(outcome.Listed((), {}, False, (), ()), config, str(tmp_path / "gone"))
-    finish.process(str(tmp_path / "gone" / "summary.jsonl"))  # a second try, after the first one's end
-    assert info.load(str(tmp_path / "here")) == description
+    assert info.load(str(tmp_path / "there")) == description
+
+
+def finished_job(place):
+    """A staging directory whose job is done, and what its end has to know."""
+    (place / "dataset").mkdir(parents=True)
+    name = "train-00000-of-00001.tfrecord"
+    (place / "dataset" / name).write_bytes(b"clips")
+    shard = dataclasses.asdict(info.Shard(name, 9, 5, "sum"))
+    (place / "summary.jsonl").write_text(json.dumps(["shards", shard]) + "\n")
+    return outcome.Listed(("run",), collections.Counter({("train", "run"): 9}), False, (), ())
+
+
+def of_one_shard(output, **changes):
+    return build.BuildConfig("v", str(output), SETTINGS, num_shards=1, **changes)
+
+
+def test_second_try_of_the_end_leaves_the_dataset_as_it_is(tmp_path):
+    listed = finished_job(tmp_path / "p")
+    config = of_one_shard(tmp_path / "data")
+    finish = outcome.Finish(listed, config, str(tmp_path / "p"))
+    assert list(finish.process("")) == [str(tmp_path / "p")]
+    before = contents(tmp_path / "data")
+    assert list(finish.process("")) == [str(tmp_path / "p")]  # with nothing left to move
+    assert contents(tmp_path / "data") == before and len(before) == 3
+
+
+@pytest.mark.parametrize("harm", [lambda path: path.unlink(), lambda path: path.write_bytes(b"clip")])
+def test_end_without_a_shard_touches_nothing(tmp_path, harm):
+    """Be it lost, or deleted with the staging directory by a try that was held for dead."""
+    listed = finished_job(tmp_path / "p")
+    config = of_one_shard(tmp_path / "data", overwrite=True)
+    outcome.finish(listed, job.read_summary(str(tmp_path / "p")), config, str(tmp_path / "p"))
+    (tmp_path / "data" / "rejected.jsonl").write_text("old")
+    before = contents(tmp_path / "data")
+    finished_job(tmp_path / "q")
+    harm(tmp_path / "q" / "dataset" / "train-00000-of-00001.tfrecord")
+    with pytest.raises(errors.UserError, match=r"q/dataset/train-00000-of-00001.tfrecord is not as the job wrote it"):
+        outcome.finish(listed, job.read_summary(str(tmp_path / "q")), config, str(tmp_path / "q"))
+    assert contents(tmp_path / "data") == before
 
 
 def test_template_publishes_no_dataset_that_is_not_good_enough(listing, tmp_path):
@@ -200,3 +240,46 @@ def test_second_try_of_a_clip_or_a_shard_changes_nothing(listing, tmp_path):
     assert once == twice and once.num_clips == 1
     assert [path.name for path in (tmp_path / "dataset").iterdir()] == [shard]
     assert dataclasses.asdict(once)["num_bytes"] == (tmp_path / "dataset" / shard).stat().st_size
+
+
+def test_job_that_leaves_no_summary_publishes_nothing(tmp_path):
+    finished_job(tmp_path / "p")
+    (tmp_path / "p" / "summary.jsonl").unlink()
+    with pytest.raises(errors.UserError, match=r"ended without its last file, .*p/summary.jsonl: .* all machines share"):
+        job.read_summary(str(tmp_path / "p"))
+
+
+def test_summary_of_nothing_is_there(tmp_path):
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        summary.write([pipeline | beam.Create([])], str(tmp_path))
+    assert summary.read(str(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("listed", "num_shards", "said"),
+    [
+        ({("train", "run"): 10}, 1, "Of 10 videos in train, the job has stored 9 clips in 1 of 1 files and rejected 0"),
+        ({("train", "run"): 8}, 1, "Of 8 videos in train, the job has stored 9 clips"),
+        ({("train", "run"): 9}, 2, "Of 9 videos in train, the job has stored 9 clips in 1 of 2 files"),
+        ({("train", "run"): 9, ("test", "run"): 3}, 1, "Of 3 videos in test, the job has stored 0 clips in 0 of 1"),
+        ({("train", "run"): 9, ("unlabeled", ""): 1}, 1, "Of 1 videos in unlabeled, the job has stored 0 clips"),
+    ],
+)
+def test_dataset_that_lacks_or_doubles_a_clip_is_not_published(tmp_path, listed, num_shards, said):
+    """The last case is of a video to be cut."""
+    finished_job(tmp_path / "p")
+    config = dataclasses.replace(of_one_shard(tmp_path / "data"), num_shards=num_shards)
+    found = job.read_summary(str(tmp_path / "p"))
+    with pytest.raises(errors.UserError, match=said):
+        outcome.finish(outcome.Listed(("run",), listed, True, (), ()), found, config, str(tmp_path / "p"))
+    assert not (tmp_path / "data").exists()
+
+
+def test_dataset_that_has_come_while_the_job_ran_is_kept(tmp_path):
+    listed = finished_job(tmp_path / "p")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset.json").write_text("another's")
+    finish = outcome.Finish(listed, of_one_shard(tmp_path / "data"), str(tmp_path / "p"))
+    with pytest.raises(errors.UserError, match="data already holds a dataset: give --overwrite"):
+        list(finish.process(""))
+    assert contents(tmp_path / "data") == {"dataset.json": b"another's"}
