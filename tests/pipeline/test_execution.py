@@ -312,7 +312,8 @@ def test_drawing_shows_each_components_state_and_why(root):
 def test_drawing_leaves_paths_whole(root):
     _, found = run(os.path.join(root, "a-b-" * 40))
     assert f"      {found['last'].output}" in drawing.draw(found, running=False).splitlines()
-    damaged = dataclasses.replace(found["last"], status=Status.STALE, reason=f"changed: {found['last'].output}")
+    reason = f"changed: {found['last'].output}"
+    damaged = dataclasses.replace(found["last"], status=Status.STALE, reason=reason, manifest=None)
     lines = drawing.draw({"last": damaged}, running=False).splitlines()
     assert found["last"].output in [line.strip() for line in lines]
 
