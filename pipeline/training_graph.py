@@ -102,9 +102,10 @@ def make(settings: Settings) -> Graph:
     add("export", components.EXPORTER, examples | {"run": "stat"})
     add("export_validation", components.INFRA_VALIDATOR, {"model": "export", "run": "stat"})
     add("evaluation", components.EVALUATOR, examples | networks | {"model": "export"}, push_dir=settings.push_dir)
-    add("figures", components.VISUALIZER, examples | networks | {"stat": "stat"})
     checked = {"model": "export", "evaluation": "evaluation", "validation": "export_validation"}
     add("push", components.PUSHER, checked, push_dir=settings.push_dir)
+    # Last: no model waits for pictures.
+    add("figures", components.VISUALIZER, examples | networks | {"stat": "stat"})
     flags.check_all_used()
     return Graph(nodes)
 

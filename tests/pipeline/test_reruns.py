@@ -158,7 +158,7 @@ def world(tmp_path, monkeypatch):
 
 EXAMPLES = ["examples", "example_validation"]
 EXPORTED = ["export", "export_validation", "evaluation"]
-ALL = [*EXAMPLES, "teacher", "student", "stat", *EXPORTED, "figures", "push"]
+ALL = [*EXAMPLES, "teacher", "student", "stat", *EXPORTED, "push", "figures"]
 
 
 def test_other_videos_run_all_and_touched_ones_the_build_alone(world):
@@ -172,7 +172,7 @@ def test_other_videos_run_all_and_touched_ones_the_build_alone(world):
     ("flag", "expected"),
     [
         # Other weights, an otherwise described network of the same, and what a run does not depend on.
-        ("teacher:--seed=1", ["teacher", "stat", *EXPORTED, "figures", "push"]),
+        ("teacher:--seed=1", ["teacher", "stat", *EXPORTED, "push", "figures"]),
         ("teacher:--label_smoothing=0.1", ["teacher", "stat", "evaluation", "figures"]),
         ("teacher:--log_steps=7", ["teacher"]),
     ],
