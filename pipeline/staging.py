@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import TextIO
@@ -30,7 +31,8 @@ class Kind:
     Attributes:
       noun: What it is called.
       last: The name of the file without which it is none: in an object store, the last to be written.
-      others: Matches the end of every other file's path. Without `last`, they are what a killed job had moved there.
+      others: Matches a slash and the path within the directory of every other file. Without `last`, they are what a
+        killed job had moved there.
     """
 
     noun: str
@@ -69,12 +71,21 @@ def _others(output: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     """What an error says in words; those of Beam's file systems hold the number in their text alone."""
-    number = error.errno
+    number = getattr(error, "errno", None)
     if not number and (found := re.search(r"(?:\[Errno |Error\()(\d+)", str(error))):
         number = int(found[1])
-    return (os.strerror(number) if number else errors.brief(error)).lower()
+    if isinstance(message := getattr(error, "message", None), str):  # of Beam's S3 client: the text without the tuple
+        error = Exception(message)
+    return os.strerror(number).lower() if number else errors.brief(error)
+
+
+def _is_refusal(error: Exception, place: str) -> bool:
+    """Whether an error tells of a place that cannot be written; clients of stores raise errors of many kinds."""
+    if isinstance(error, (errors.UserError, errors.StoppedBySignal)):
+        return False
+    return isinstance(error, OSError) or files.is_remote(place)
 
 
 @contextlib.contextmanager
@@ -85,11 +96,13 @@ def writing(place: str) -> Iterator[None]:
       place: A file or directory that the user knows, for the message.
 
     Raises:
-      UserError: It cannot be written: it is not allowed, or the disk is full.
+      UserError: It cannot be written: it is not allowed, the disk is full, or a store refuses or does not answer.
     """
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if not _is_refusal(error, place):
+            raise
         why = _reason(error)
         mend = "make room, or give another --output" if why in _FULL else "check --output"
         raise errors.UserError(f"{place} cannot be written ({why}): {mend}.") from error
@@ -112,21 +125,35 @@ def recover(output: str) -> None:
                 os.rename(replaced, output)
 
 
+def _names(output: str) -> list[str]:
+    """What is in a directory: a local one's names, a remote one's files by their paths in it."""
+    if not files.is_remote(output):
+        return os.listdir(output)
+    prefix = output.rstrip("/") + "/"
+    return [path.removeprefix(prefix) for path in files.list_objects(output)]
+
+
 def check_output(output: str, overwrite: bool, kind: Kind = DATASET) -> None:
     """Checks that a dataset, or another kind of directory, may be put there.
 
     Raises:
-      UserError: There is one and `overwrite` is false, something of another kind is there,
-        or Beam would read the path as a pattern.
+      UserError: There is one and `overwrite` is false, or something beside it in its directory; something of another
+        kind is there; or Beam would read the path as a pattern.
     """
     if files.is_remote(output) and re.search(r"[*?\[]", output):
         raise errors.UserError(f"Beam reads *, ? and [ in {output} as a pattern: give another --output.")
     if FileSystems.exists(FileSystems.join(output, kind.last)):
         if not overwrite:
             raise errors.UserError(f"{output} already holds a {kind.noun}: give --overwrite to replace it.")
+        foreign = [name for name in _names(output) if name != kind.last and not kind.others.fullmatch(f"/{name}")]
+        if foreign:
+            raise errors.UserError(
+                f"{output} holds {min(foreign)} beside its {kind.noun}, which --overwrite would delete: move it away, "
+                "or give another --output."
+            )
         return
     if files.is_remote(output):
-        taken = not all(kind.others.search(path) for path in files.list_objects(output))
+        taken = not all(kind.others.fullmatch(f"/{name}") for name in _names(output))
     else:
         taken = os.path.exists(output) and (not os.path.isdir(output) or os.listdir(output))
     if taken:
@@ -137,8 +164,18 @@ def delete(place: str) -> None:
     """Deletes a staging directory."""
     if not files.is_remote(place):
         shutil.rmtree(place, ignore_errors=True)  # A killed build's worker may write one more file.
-    elif found := [place] if FileSystems.exists(place) else files.list_objects(place):
-        FileSystems.delete(found)  # In an object store, a directory is but its objects.
+    elif not FileSystems.get_filesystem(place).has_dirs():
+        FileSystems.delete([place + "/"])  # all names that start so, many at a time
+    elif FileSystems.exists(place):
+        FileSystems.delete([place])
+
+
+def _clean_up(place: str) -> None:
+    """Deletes a staging directory in the end of a job; where a store refuses, what came before is worth more."""
+    try:
+        delete(place)
+    except Exception as error:
+        print(f"warning: {place} cannot be deleted ({_reason(error)}): delete it.", file=sys.stderr)
 
 
 def _delete_killed(output: str, own: str) -> None:
@@ -174,14 +211,12 @@ def left_to_job(output: str) -> Iterator[str]:
       UserError: It cannot be written.
     """
     place = _new_place(output.rstrip("/"))
-    try:
+    with writing(place):
         _make(place)
-    except OSError as error:
-        raise errors.UserError(f"{place} cannot be written: check --output.") from error
     try:
         yield place
     except BaseException:
-        delete(place)
+        _clean_up(place)
         raise
 
 
@@ -198,7 +233,7 @@ def directory(output: str) -> Iterator[str]:
     output = output.rstrip("/")
     place = _new_place(output)
     with contextlib.ExitStack() as stack:
-        stack.callback(delete, place)
+        stack.callback(_clean_up, place)
         with writing(place):
             _make(place)
             if not files.is_remote(place):
@@ -221,8 +256,11 @@ def publish(place: str, output: str, kind: Kind = DATASET) -> None:
             _move_objects(place, output.rstrip("/"), kind.last)
         else:
             _move_directory(place, output.rstrip("/"))
-    except OSError as error:
-        raise errors.UserError(f"The {kind.noun} cannot be moved to {output} ({error}): check --output.") from error
+    except Exception as error:
+        if not _is_refusal(error, output):
+            raise
+        why = _reason(error)
+        raise errors.UserError(f"The {kind.noun} cannot be moved to {output} ({why}): check --output.") from error
 
 
 def _move_directory(place: str, output: str) -> None:
