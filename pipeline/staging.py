@@ -14,6 +14,7 @@ from typing import TextIO
 
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline import stopping
 from pipeline.sources import files
 from stat_tf import errors
 from stat_tf.data import info
@@ -21,6 +22,7 @@ from stat_tf.data import info
 _MARK = ".building-"
 _REPLACED = "replaced"
 _LOCK = "lock"
+_STOPPED = "the job is cancelled, and what it had made is deleted."
 _FULL = tuple(os.strerror(number).lower() for number in (errno.ENOSPC, errno.EDQUOT))
 
 
@@ -83,9 +85,7 @@ def _reason(error: Exception) -> str:
 
 def _is_refusal(error: Exception, place: str) -> bool:
     """Whether an error tells of a place that cannot be written; clients of stores raise errors of many kinds."""
-    if isinstance(error, (errors.UserError, errors.StoppedBySignal)):
-        return False
-    return isinstance(error, OSError) or files.is_remote(place)
+    return isinstance(error, OSError) or (files.is_remote(place) and not isinstance(error, errors.UserError))
 
 
 @contextlib.contextmanager
@@ -209,15 +209,17 @@ def left_to_job(output: str) -> Iterator[str]:
 
     Raises:
       UserError: It cannot be written.
+      StoppedBySignal: SIGTERM or SIGHUP came.
     """
     place = _new_place(output.rstrip("/"))
-    with writing(place):
-        _make(place)
-    try:
-        yield place
-    except BaseException:
-        _clean_up(place)
-        raise
+    with stopping.in_order(_STOPPED):
+        with writing(place):
+            _make(place)
+        try:
+            yield place
+        except BaseException:
+            _clean_up(place)
+            raise
 
 
 @contextlib.contextmanager
@@ -229,10 +231,11 @@ def directory(output: str) -> Iterator[str]:
 
     Raises:
       UserError: It cannot be written, or another build of the same local output is running.
+      StoppedBySignal: SIGTERM or SIGHUP came.
     """
     output = output.rstrip("/")
     place = _new_place(output)
-    with contextlib.ExitStack() as stack:
+    with stopping.in_order(_STOPPED), contextlib.ExitStack() as stack:
         stack.callback(_clean_up, place)
         with writing(place):
             _make(place)

@@ -134,8 +134,19 @@ def sizes(directory: str) -> dict[str, int]:
     return {}
 
 
+def _identity(directory: str) -> tuple[int, int] | None:
+    """What tells a directory from others, by whatever path it is reached; None if it cannot be told."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def list_files(root: str, flag: str) -> list[str]:
     """Lists every file below a directory, relative to it, with forward slashes, sorted.
+
+    Links to directories are followed, but for those that lead back to where they are.
 
     Raises:
       UserError: The directory is missing, or it or one below it cannot be read.
@@ -150,6 +161,11 @@ def list_files(root: str, flag: str) -> list[str]:
             raise errors.UserError(f"The directory {error.filename} cannot be read ({why}): check --{flag}.")
 
     found = []
-    for folder, _, names in os.walk(root, onerror=refuse, followlinks=True):
+    above = {root: {_identity(root)}}  # of a directory: itself and those that it is in, by whatever links
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        path = above.pop(folder)
+        inside = {name: _identity(os.path.join(folder, name)) for name in folders}
+        folders[:] = [name for name, identity in inside.items() if identity not in path]
+        above |= {os.path.join(folder, name): path | {inside[name]} for name in folders}
         found.extend(os.path.relpath(os.path.join(folder, name), root) for name in names)
     return sorted(path.replace(os.sep, "/") for path in found)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 
 from pipeline import failures, progress, summary
-from pipeline.beam_options import Execution
+from pipeline.beam_options import Execution, running
 from pipeline.validation import checks, combine, near
 from pipeline.validation.measures import UNIT
 from pipeline.validation.shard_reader import FACTS, PROBLEMS, SHARDS, Facts, ReadShard
@@ -79,7 +79,7 @@ def run(
     with (
         failures.explained(),
         progress.shown(count, info.num_clips(*info.shards)),
-        beam.Pipeline(execution.runner, execution.options) as pipeline,
+        running(execution) as pipeline,
     ):
         read = (
             pipeline
