@@ -138,8 +138,9 @@ def check_output(output: str, overwrite: bool, kind: Kind = DATASET) -> None:
 
     Raises:
       UserError: There is one and `overwrite` is false, or something beside it in its directory; something of another
-        kind is there; or Beam would read the path as a pattern.
+        kind is there; it is in HDFS; or Beam would read the path as a pattern.
     """
+    files.check_scheme(output)
     if files.is_remote(output) and re.search(r"[*?\[]", output):
         raise errors.UserError(f"Beam reads *, ? and [ in {output} as a pattern: give another --output.")
     if FileSystems.exists(FileSystems.join(output, kind.last)):
@@ -164,10 +165,8 @@ def delete(place: str) -> None:
     """Deletes a staging directory."""
     if not files.is_remote(place):
         shutil.rmtree(place, ignore_errors=True)  # A killed build's worker may write one more file.
-    elif not FileSystems.get_filesystem(place).has_dirs():
+    else:
         FileSystems.delete([place + "/"])  # all names that start so, many at a time
-    elif FileSystems.exists(place):
-        FileSystems.delete([place])
 
 
 def _clean_up(place: str) -> None:
@@ -285,11 +284,9 @@ def _move_objects(place: str, output: str, last: str) -> None:
         FileSystems.delete([description])
     if old := files.list_objects(output):
         FileSystems.delete(old)
-    if not FileSystems.exists(output):
-        FileSystems.mkdirs(output)  # for remote file systems that do have directories
     names = [path.rpartition("/")[2] for path in files.list_objects(finished)]
     names = [name for name in names if name != last]
     # An object store moves by copying and deleting. Copied alone, all is still there for another try.
-    move = FileSystems.rename if FileSystems.get_filesystem(output).has_dirs() else FileSystems.copy
     for moved in (names, [last]):
-        move([FileSystems.join(finished, name) for name in moved], [FileSystems.join(output, name) for name in moved])
+        sources, targets = ([FileSystems.join(place, name) for name in moved] for place in (finished, output))
+        FileSystems.copy(sources, targets)

@@ -22,10 +22,11 @@ def connect(beam_arguments: list[str], *paths: str | None) -> None:
       *paths: What the job reads and writes; None for what is not given.
 
     Raises:
-      UserError: Beam has no file system for a path, or S3 refuses or does not answer.
+      UserError: Beam has no file system for a path, or none that will do, or S3 refuses or does not answer.
     """
     FileSystems.set_options(PipelineOptions(beam_arguments))
     for path in filter(is_remote, filter(None, paths)):
+        check_scheme(path)
         try:
             FileSystems.get_filesystem(path)
         except ValueError as error:
@@ -34,6 +35,19 @@ def connect(beam_arguments: list[str], *paths: str | None) -> None:
             ) from error
         if not any(argument.startswith("--s3_") for argument in beam_arguments):
             stores.check(path)
+
+
+def check_scheme(path: str) -> None:
+    """Checks that a path is not of HDFS: Beam lists one directory at a time there, and replaces no file.
+
+    Raises:
+      UserError: It is.
+    """
+    if stores.scheme(path) == "hdfs":
+        raise errors.UserError(
+            f"Jobs on Beam cannot use HDFS, as {path}: give a path of s3:// or gs://, or of a file system that all "
+            "workers mount."
+        )
 
 
 def absolute(path: str | None) -> str | None:

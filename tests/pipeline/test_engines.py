@@ -198,9 +198,9 @@ def test_dask_is_not_given_a_store(tmp_path):
 
 def test_template_of_a_job_that_leaves_work_to_do_is_refused():
     execution = beam_options.parse(["--template_location=gs://bucket/template"], 1)
-    with pytest.raises(errors.UserError, match="--template_location makes a job to be run later"):
-        with beam_options.running(execution):
-            raise AssertionError
+    said = "--template_location makes a job to be run later"
+    with pytest.raises(errors.UserError, match=said), beam_options.running(execution):
+        raise AssertionError
 
 
 @pytest.mark.parametrize("name", ["DirectRunner", "directrunner", "FnApiRunner"])

@@ -13,10 +13,13 @@ from stat_tf import errors
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_staging_directory_is_deleted_and_the_code_is_the_signals(tmp_path, number):
     before = signal.getsignal(number)
-    with pytest.raises(errors.StoppedBySignal, match=f"{number.name}: the job is cancelled, and what") as stopped:
-        with staging.directory(str(tmp_path / "data")) as place, staging.writing("s3://b/elsewhere"):
-            assert os.path.isdir(place)
-            os.kill(os.getpid(), number)
+    with (
+        pytest.raises(errors.StoppedBySignal, match=f"{number.name}: the job is cancelled, and what") as stopped,
+        staging.directory(str(tmp_path / "data")) as place,
+        staging.writing("s3://b/elsewhere"),
+    ):
+        assert os.path.isdir(place)
+        os.kill(os.getpid(), number)
     assert stopped.value.exit_code == 128 + number
     assert not list(tmp_path.iterdir()) and signal.getsignal(number) == before
 
