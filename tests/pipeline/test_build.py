@@ -450,9 +450,6 @@ def test_store_that_refuses_a_write_is_one_sentence(monkeypatch, capsys):
         staging.publish("objects://b/p", "objects://b/data")
     with pytest.raises(Forbidden), staging.writing("/data"):  # no store: a mistake of ours
         refuse(None)
-    stopped = errors.StoppedBySignal(15, "")
-    with pytest.raises(errors.StoppedBySignal), staging.writing("objects://b/data"):
-        raise stopped
 
 
 def test_description_is_read_from_remote_file_systems(folders, tmp_path):

@@ -30,7 +30,9 @@ def parse(*arguments):
 
 
 def test_flag_files_hold_our_flags_and_beams():
-    ours, beams, _ = parse("--flagfile=configs/dataflow/build.flags", "--output=gs://bucket/data", "--region=europe-west4")
+    ours, beams, _ = parse(
+        "--flagfile=configs/dataflow/build.flags", "--output=gs://bucket/data", "--region=europe-west4"
+    )
     assert ours["output"] == "gs://bucket/data"
     options = PipelineOptions(beams)
     parsers = []
