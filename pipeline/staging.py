@@ -208,7 +208,7 @@ def left_to_job(output: str) -> Iterator[str]:
 
     Raises:
       UserError: It cannot be written.
-      StoppedBySignal: SIGTERM or SIGHUP came.
+      StoppedBySignal: SIGINT, SIGTERM or SIGHUP came.
     """
     place = _new_place(output.rstrip("/"))
     with stopping.in_order(_STOPPED):
@@ -230,7 +230,7 @@ def directory(output: str) -> Iterator[str]:
 
     Raises:
       UserError: It cannot be written, or another build of the same local output is running.
-      StoppedBySignal: SIGTERM or SIGHUP came.
+      StoppedBySignal: SIGINT, SIGTERM or SIGHUP came.
     """
     output = output.rstrip("/")
     place = _new_place(output)

@@ -1,4 +1,4 @@
-"""Signals that tell a job's command to end: it ends in order, as on Ctrl-C, and leaves nothing behind."""
+"""Signals that tell a job's command to end: it ends in order and leaves nothing behind."""
 
 import contextlib
 import signal
@@ -8,20 +8,16 @@ from types import FrameType
 
 from stat_tf import errors
 
-_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class _Told(BaseException):
     """A signal came. No `Exception`: nothing between here and where it is caught is to take it for a failure."""
 
-    def __init__(self, number: int):
-        super().__init__()
-        self.number = number
-
 
 @contextlib.contextmanager
 def in_order(state: str) -> Iterator[None]:
-    """Lets the first SIGTERM or SIGHUP end the block as an exception does; what is to be undone is undone.
+    """Lets the first SIGINT, SIGTERM or SIGHUP end the block as an exception does; what is to be undone is undone.
 
     One that the process ignores, as under nohup, stays ignored. Outside of the main thread, nothing changes.
 
@@ -36,7 +32,7 @@ def in_order(state: str) -> Iterator[None]:
     def tell(number: int, frame: FrameType | None) -> None:
         told.append(number)
         if len(told) == 1:  # or the next one would end the undoing
-            raise _Told(number)
+            raise _Told
 
     handlers = {}
     if threading.current_thread() is threading.main_thread():
@@ -46,8 +42,10 @@ def in_order(state: str) -> Iterator[None]:
         for number in handlers:
             signal.signal(number, tell)
         yield
-    except _Told as stop:
-        raise errors.StoppedBySignal(stop.number, state) from None
+    except BaseException:
+        if told:  # whatever Beam, in whose midst it came, has made of it
+            raise errors.StoppedBySignal(told[0], state) from None
+        raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -4,13 +4,14 @@ import os
 import signal
 import threading
 
+import apache_beam as beam
 import pytest
 
-from pipeline import staging, stopping
+from pipeline import beam_options, staging, stopping
 from stat_tf import errors
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_staging_directory_is_deleted_and_the_code_is_the_signals(tmp_path, number):
     before = signal.getsignal(number)
     with (
@@ -22,6 +23,17 @@ def test_staging_directory_is_deleted_and_the_code_is_the_signals(tmp_path, numb
         os.kill(os.getpid(), number)
     assert stopped.value.exit_code == 128 + number
     assert not list(tmp_path.iterdir()) and signal.getsignal(number) == before
+
+
+def test_signal_in_the_midst_of_a_step_is_not_taken_for_its_failure(tmp_path):
+    """Beam makes a RuntimeError of whatever ends a step in this process."""
+    with (
+        pytest.raises(errors.StoppedBySignal, match="SIGTERM"),
+        staging.directory(str(tmp_path / "data")),
+        beam_options.running(beam_options.parse([], 1)) as pipeline,
+    ):
+        _ = pipeline | beam.Create([os.getpid()]) | beam.Map(os.kill, signal.SIGTERM)
+    assert not list(tmp_path.iterdir())
 
 
 def test_second_signal_does_not_end_the_undoing():
