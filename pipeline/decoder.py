@@ -240,5 +240,6 @@ def _unread(path: str, location: str, error: Exception) -> VideoError | errors.U
 def _not_the_videos_fault(location: str, why: str) -> errors.UserError:
     """Ends the job rather than the video; where the runner tries again, not at once."""
     return errors.UserError(
-        f"{location} is there but cannot be read ({why}): see to its disk or store, and give the command again."
+        f"{location} cannot be read, for a reason that lies with its disk or store ({why}): see to that, and give the "
+        "command again."
     )
