@@ -1,5 +1,6 @@
-"""Beam's own command-line options, passed through our commands, and the runner they ask for."""
+"""Beam's own command-line options, passed through our commands, and the runner they ask for, with a job on it."""
 
+import contextlib
 import dataclasses
 import difflib
 import importlib.util
@@ -7,9 +8,10 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
+import apache_beam as beam
 from apache_beam.options import pipeline_options
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
@@ -57,9 +59,15 @@ class Execution:
         """Checks that a path may be seen by the workers: those of a portable runner or Dask may share our files.
 
         Raises:
-          UserError: It is a file of this machine, and the workers are Dataflow's.
+          UserError: It is a file of this machine, and the workers are Dataflow's; or in a store, and they are Dask's.
         """
-        if path and not files.is_remote(path) and type(self.runner).__name__ == "DataflowRunner":
+        runner = type(self.runner).__name__
+        if path and files.is_remote(path) and runner == "DaskRunner":
+            # Beam's file systems get their options from its own workers' start-up, which Dask's do not have.
+            raise errors.UserError(
+                f"Beam on Dask cannot use a store, as --{flag}={path}: give a path that all its machines share."
+            )
+        if path and not files.is_remote(path) and runner == "DataflowRunner":
             raise errors.UserError(
                 f"Dataflow's workers cannot see --{flag}={path}: give a path that starts with gs://."
             )
@@ -131,7 +139,7 @@ def _local_runner(direct: pipeline_options.DirectOptions) -> FnApiRunner:
     modules = os.pathsep.join(filter(None, sys.path))  # what this process can import, its workers can
     # What a terminal or a scheduler sends to all processes is this one's to answer; workers end with it.
     command = (
-        f"trap '' INT TERM; PYTHONPATH={shlex.quote(modules)} exec {shlex.quote(sys.executable)} -m pipeline.worker"
+        f"trap '' HUP INT TERM; PYTHONPATH={shlex.quote(modules)} exec {shlex.quote(sys.executable)} -m pipeline.worker"
     )
     # The runner would start Beam's own worker command in that mode. The number of workers stands.
     direct.direct_running_mode = "in_memory"
@@ -192,3 +200,30 @@ def parse(arguments: list[str], num_clips: int) -> Execution:
         direct.direct_running_mode = "multi_processing"
         direct.direct_num_workers = workers
     return Execution(options, _local_runner(direct))
+
+
+@contextlib.contextmanager
+def running(execution: Execution, *, ends_itself: bool = False) -> Iterator[beam.Pipeline]:
+    """A pipeline that runs when the block ends. Stopped here, it does not go on elsewhere.
+
+    Args:
+      execution: Where to run.
+      ends_itself: Whether nothing is left to do once the job has run, so that it may be a template.
+
+    Raises:
+      UserError: It is a template, and something is.
+    """
+    if execution.is_template and not ends_itself:
+        raise errors.UserError(
+            "--template_location makes a job to be run later, and this command has work to do after its job: leave it "
+            "out."
+        )
+    pipeline = beam.Pipeline(execution.runner, execution.options)
+    try:
+        with pipeline:
+            yield pipeline
+    except BaseException:
+        if result := getattr(pipeline, "result", None):
+            with contextlib.suppress(Exception):  # what stopped us is worth more; and not every runner can cancel
+                result.cancel()
+        raise

@@ -5,6 +5,7 @@ passing of its frames through a pipe.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -17,7 +18,9 @@ from typing import BinaryIO
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline import decoder_process
 from pipeline.sources import files
+from stat_tf import errors
 from stat_tf.data.cutting import Part, Run
 from stat_tf.data.video import VideoClip, VideoError
 
@@ -57,6 +60,9 @@ class Decoder:
 
         Returns:
           The SHA-256 of its bytes ("" if they cannot be read), and the clip or what is wrong with it.
+
+        Raises:
+          UserError: It may be as good as any, but its disk or store does not let it be read.
         """
         return self._digest_and_result("read_clip", path, location, wanted)
 
@@ -124,13 +130,13 @@ class Decoder:
         if files.is_remote(location):
             try:
                 file = FileSystems.open(location, compression_type=CompressionTypes.UNCOMPRESSED)
-            except OSError as error:
-                raise VideoError(path, "it is missing or cannot be opened") from error
+            except Exception as error:
+                raise _unread(path, location, error) from error
         ended = False
         try:
             self._start()
             self._send((task, path, None if file else location, arguments))
-            yield from self._items(path, file)
+            yield from self._items(path, location, file)
             ended = True
         except VideoError:
             ended = True
@@ -172,7 +178,7 @@ class Decoder:
         except OSError as error:
             raise _Crash(self._how_it_ended()) from error
 
-    def _items(self, path: str, file: BinaryIO | None) -> Iterator[object]:
+    def _items(self, path: str, location: str, file: BinaryIO | None) -> Iterator[object]:
         deadline = time.monotonic() + self._timeout
         while True:
             if not self._pipe.poll(max(0, deadline - time.monotonic())):
@@ -191,18 +197,49 @@ class Decoder:
                 raise VideoError(path, value)
             elif kind == "failed":
                 raise RuntimeError(f"Reading {path} failed:\n{value}")
+            elif kind == "unread":
+                raise _not_the_videos_fault(location, value)
             else:
-                self._send(_file_operation(file, kind, value))
+                self._send(self._file_operation(path, location, file, kind, value))
 
     def _how_it_ended(self) -> str:
         code = self._process.wait(_LONGEST_END)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return f"the decoder crashes on it ({how})"
 
+    def _file_operation(
+        self, path: str, location: str, file: BinaryIO, name: str, arguments: tuple[int, ...]
+    ) -> bytes | int | OSError:
+        """Reads or seeks on the process's behalf; a place before the start, as damage may ask for, is an error."""
+        try:
+            if name == "seek" and _leads_before_start(file, *arguments):
+                return OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+            return getattr(file, name)(*arguments)
+        except Exception as error:
+            self.close()  # it waits for an answer
+            raise _unread(path, location, error) from error
 
-def _file_operation(file: BinaryIO, name: str, arguments: tuple[int, ...]) -> bytes | int | OSError:
-    """Reads or seeks on the process's behalf; an error is handed over."""
+
+def _leads_before_start(file: BinaryIO, offset: int, whence: int) -> bool:
+    """Whether there is no such place. Some of Beam's files would go there, and fail on reading."""
+    start = {os.SEEK_SET: 0, os.SEEK_CUR: file.tell()}.get(whence)
+    return start is not None and start + offset < 0
+
+
+def _unread(path: str, location: str, error: Exception) -> VideoError | errors.UserError:
+    """What to make of a remote file that cannot be read, by whatever error its store's client tells of it."""
     try:
-        return getattr(file, name)(*arguments)
-    except OSError as error:
-        return OSError(error.errno, str(error))
+        exists = FileSystems.exists(location)
+    except Exception as unknown:
+        return _not_the_videos_fault(location, errors.brief(unknown))
+    if exists:
+        return _not_the_videos_fault(location, errors.brief(error))
+    return VideoError(path, decoder_process.UNREADABLE)
+
+
+def _not_the_videos_fault(location: str, why: str) -> errors.UserError:
+    """Ends the job rather than the video; where the runner tries again, not at once."""
+    return errors.UserError(
+        f"{location} cannot be read, for a reason that lies with its disk or store ({why}): see to that, and give the "
+        "command again."
+    )

@@ -4,6 +4,8 @@
 imported here: the process starts in a fraction of a second and is small.
 """
 
+import contextlib
+import errno
 import hashlib
 import io
 import os
@@ -21,8 +23,13 @@ from stat_tf.data import cutting, decoding, part_reader, video
 
 # Frames of 8K, as many as a codec may refer to, take half of it; what claims more is damaged, or made to harm.
 _MEMORY_LIMIT = 2 << 30
-_UNREADABLE = "it is missing or cannot be opened"
+UNREADABLE = "it is missing or cannot be opened"
+# What is wrong with a file when it cannot be opened, of all that may be wrong with the machine or its disks.
+_OF_THE_FILE = {
+    *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG),
+}
 _CHUNK = 1 << 20
+_LOCAL_CHUNK = 1 << 16
 
 
 class _WorkersFile(io.RawIOBase):
@@ -54,15 +61,52 @@ class _WorkersFile(io.RawIOBase):
         return answer
 
 
-def _open(path: str, location: str | None, connection: Connection) -> BinaryIO:
-    if location is None:
-        return io.BufferedReader(_WorkersFile(connection), _CHUNK)
+class _LocalFile(io.FileIO):
+    """A file that remembers its last error on being read, which decoders take for damage."""
+
+    error: OSError | None = None
+
+    def readinto(self, buffer: memoryview) -> int:
+        try:
+            return super().readinto(buffer)
+        except OSError as error:
+            self.error = error
+            raise
+
+
+class _Unread(Exception):
+    """A file cannot be read, through no fault of its own."""
+
+
+def _open_local(path: str, location: str) -> _LocalFile:
     try:
         if not stat.S_ISREG(os.stat(location).st_mode):  # opening a named pipe would wait for ever
             raise video.VideoError(path, "it is no regular file")
-        return open(location, "rb")
+        return _LocalFile(location)
     except OSError as error:
-        raise video.VideoError(path, _UNREADABLE) from error
+        if error.errno in _OF_THE_FILE:
+            raise video.VideoError(path, UNREADABLE) from error
+        raise _Unread(_words(error)) from error
+
+
+def _words(error: OSError) -> str:
+    return os.strerror(error.errno).lower()
+
+
+@contextlib.contextmanager
+def _opened(path: str, location: str | None, connection: Connection) -> Iterator[BinaryIO]:
+    """Opens a file; raises `_Unread` in the end if reading it failed, whatever the reader made of that."""
+    if location is None:
+        with io.BufferedReader(_WorkersFile(connection), _CHUNK) as file:
+            yield file
+        return
+    raw = _open_local(path, location)
+    with io.BufferedReader(raw, _LOCAL_CHUNK) as file:
+        try:
+            yield file
+        finally:
+            if raw.error:
+                raise _Unread(_words(raw.error))
 
 
 def _read_clip(path: str, file: BinaryIO, wanted: dict) -> Iterator[str | video.VideoClip]:
@@ -87,14 +131,16 @@ _TASKS = {"read_clip": _read_clip, "cut_video": _cut_video, "read_parts": _read_
 def _answers(connection: Connection, task: str, path: str, location: str | None, arguments: tuple) -> Iterator[tuple]:
     """Does a task; yields messages of a kind and a value, of which the last says how it ended."""
     try:
-        with _open(path, location, connection) as file:
+        with _opened(path, location, connection) as file:
             for item in _TASKS[task](path, file, *arguments):
                 yield "item", item
         yield "done", None
     except video.VideoError as error:
         yield "rejected", error.reason
+    except _Unread as error:
+        yield "unread", str(error)
     except OSError:
-        yield "rejected", _UNREADABLE
+        yield "rejected", UNREADABLE
     except MemoryError:
         yield "rejected", decoding.TOO_MUCH_MEMORY
     except Exception:

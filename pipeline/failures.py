@@ -1,4 +1,4 @@
-"""What ends a job early, told in a sentence: what workers cannot do, workers that die, and being told to end."""
+"""What ends a job early, told in a sentence: what workers cannot do, and workers that die."""
 
 import contextlib
 import os
@@ -6,7 +6,8 @@ import re
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
+from types import FrameType
 
 from pipeline import worker
 from stat_tf import errors
@@ -57,26 +58,6 @@ def _end_workers(running: str) -> bool:
 
 
 @contextlib.contextmanager
-def _interrupted_by(numbers: Iterable[int], then: Callable[[int], None]) -> Iterator[None]:
-    """Lets signals interrupt the main thread, each but once: what the first has begun, no second is to stop halfway."""
-
-    def interrupt(number: int, _) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        then(number)
-        raise KeyboardInterrupt
-
-    in_main = threading.current_thread() is threading.main_thread()
-    # What a parent has put aside, as nohup does, stays so.
-    heeded = [number for number in numbers if in_main and signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heeded}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
 def _deaths_noted(deaths: list[str], running: str) -> Iterator[None]:
     """Notes the deaths of worker processes; at the first, ends the others and interrupts the main thread.
 
@@ -95,16 +76,22 @@ def _deaths_noted(deaths: list[str], running: str) -> Iterator[None]:
         if _end_workers(running) and interrupts:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
-    with _interrupted_by([signal.SIGUSR1], lambda _: None):
-        threading.excepthook = note
-        try:
-            yield
-        finally:
-            _end_workers(running)
-            for thread in threading.enumerate():  # those that Beam, when it is interrupted, does not wait for
-                if thread.name == _WORKER_THREAD:
-                    thread.join(_LONGEST_END)
-            threading.excepthook = original
+    def interrupt(number: int, _: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)  # once: what it has begun, no second is to stop halfway
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGUSR1, interrupt) if interrupts else None
+    threading.excepthook = note
+    try:
+        yield
+    finally:
+        _end_workers(running)
+        for thread in threading.enumerate():  # those that Beam, when it is interrupted, does not wait for
+            if thread.name == _WORKER_THREAD:
+                thread.join(_LONGEST_END)
+        threading.excepthook = original
+        if interrupts:
+            signal.signal(signal.SIGUSR1, before)
 
 
 @contextlib.contextmanager
@@ -114,32 +101,20 @@ def explained() -> Iterator[None]:
     Raises:
       UserError: A worker raised one (Beam hands on but its text), a worker process died, or there is no room for
         temporary files.
-      StoppedBySignal: SIGTERM came.
-      KeyboardInterrupt: SIGINT came.
     """
-    deaths, stops = [], []
-    with _announced() as running:
-
-        def stop(number: int) -> None:
-            stops.append(number)
-            _end_workers(running)
-
-        try:
-            with _interrupted_by([signal.SIGINT, signal.SIGTERM], stop), _deaths_noted(deaths, running):
-                yield
-        except BaseException as error:
-            explanation = _explanation(error, deaths, stops)
-            if explanation is error:
-                raise
-            raise explanation from error
+    deaths = []
+    try:
+        with _announced() as running, _deaths_noted(deaths, running):
+            yield
+    except BaseException as error:
+        explanation = _explanation(error, deaths)
+        if explanation is error:
+            raise
+        raise explanation from error
 
 
-def _explanation(error: BaseException, deaths: list[str], stops: list[int]) -> BaseException:
+def _explanation(error: BaseException, deaths: list[str]) -> BaseException:
     """What to raise for an error; Beam makes errors of its own of what comes up while it runs a step."""
-    if stops:
-        if stops[0] == signal.SIGINT:
-            return KeyboardInterrupt()
-        return errors.StoppedBySignal(stops[0], "what was begun is deleted; give the command again.")
     told = [error] if isinstance(error, errors.UserError) else _told(error)
     if told:
         return errors.UserError(_STEP.sub("", str(told[-1])))

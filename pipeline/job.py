@@ -1,16 +1,15 @@
 """The Beam job of a build: clips in; shards, and a summary of what was found on the way, out."""
 
-import contextlib
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline import clips_to_records, cut_videos, failures, progress, shards, staging, task_files
 from pipeline import summary as summary_lib
-from pipeline.beam_options import Execution
+from pipeline.beam_options import Execution, running
 from pipeline.clips_to_records import ClipTask, RecordSettings
 from pipeline.sources import unlabeled
 
@@ -138,20 +137,6 @@ def _delete(place: str) -> None:
     staging.delete(place)
 
 
-@contextlib.contextmanager
-def _running(execution: Execution) -> Iterator[beam.Pipeline]:
-    """A pipeline that runs when the block ends. Interrupted here, it does not go on elsewhere."""
-    pipeline = beam.Pipeline(execution.runner, execution.options)
-    try:
-        with pipeline:
-            yield pipeline
-    except BaseException:
-        if result := getattr(pipeline, "result", None):
-            with contextlib.suppress(Exception):  # what stopped us is worth more; and not every runner can cancel
-                result.cancel()
-        raise
-
-
 def run(
     tasks: list[ClipTask],
     shard_names: list[str],
@@ -194,7 +179,11 @@ def run(
             task_files.write(some, FileSystems.join(place, "tasks"), name)
             for some, name in ((whole, "clips"), (long, "videos"))
         )
-    with failures.explained(), progress.shown(count, len(tasks)), _running(execution) as pipeline:
+    with (
+        failures.explained(),
+        progress.shown(count, len(tasks)),
+        running(execution, ends_itself=bool(finish)) as pipeline,
+    ):
         clips = task_files.read(pipeline, whole_files, "Clips")
         # A shard all of whose clips are rejected is written too, empty.
         every_shard = pipeline | "ShardNames" >> beam.Create([(name, None) for name in shard_names])

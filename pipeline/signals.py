@@ -10,7 +10,7 @@ from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference import base as inference
 
 from pipeline import failures, progress, shards, signal_records, staging, summary
-from pipeline.beam_options import Execution
+from pipeline.beam_options import Execution, running
 from pipeline.signal_records import FAULT, RECORD, RUN, SourceShard
 from pipeline.signals_plan import OF_FRAMES, Plan
 from pipeline.sources import files
@@ -37,11 +37,6 @@ def store(plan: Plan, execution: Execution) -> info.DatasetInfo:
         output cannot be written.
     """
     output = plan.config.output
-    if execution.is_template:
-        raise errors.UserError(
-            "--template_location makes a job to be run later, and this command has work to do after its job: leave it "
-            "out."
-        )
     with staging.directory(output) as place:
         _run(plan, place, execution)
         found = summary.read(place)
@@ -72,7 +67,7 @@ def _run(plan: Plan, place: str, execution: Execution) -> None:
     with (
         failures.explained(),
         progress.shown(count, dataset.num_clips(*plan.splits)),
-        beam.Pipeline(execution.runner, execution.options) as pipeline,
+        running(execution) as pipeline,
     ):
         verified = (
             pipeline

@@ -7,12 +7,14 @@ import fcntl
 import os
 import re
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import TextIO
 
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline import stopping
 from pipeline.sources import files
 from stat_tf import errors
 from stat_tf.data import info
@@ -20,6 +22,7 @@ from stat_tf.data import info
 _MARK = ".building-"
 _REPLACED = "replaced"
 _LOCK = "lock"
+_STOPPED = "the job is cancelled, and what was begun is deleted; give the command again."
 _FULL = tuple(os.strerror(number).lower() for number in (errno.ENOSPC, errno.EDQUOT))
 
 
@@ -30,7 +33,8 @@ class Kind:
     Attributes:
       noun: What it is called.
       last: The name of the file without which it is none: in an object store, the last to be written.
-      others: Matches the end of every other file's path. Without `last`, they are what a killed job had moved there.
+      others: Matches a slash and the path within the directory of every other file. Without `last`, they are what a
+        killed job had moved there.
     """
 
     noun: str
@@ -69,12 +73,20 @@ def _others(output: str) -> list[str]:
     return [path for path in found if os.path.isdir(path)]
 
 
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     """What an error says in words; those of Beam's file systems hold the number in their text alone."""
-    number = error.errno
+    number = getattr(error, "errno", None)
     if not number and (found := re.search(r"(?:\[Errno |Error\()(\d+)", str(error))):
         number = int(found[1])
-    return (os.strerror(number) if number else errors.brief(error)).lower()
+    if isinstance(message := getattr(error, "message", None), str):  # of Beam's S3 client: the text without the tuple
+        error = Exception(message)
+    why = os.strerror(number) if number else errors.brief(error)
+    return why.lower() if number or why.lower() in _FULL else why
+
+
+def _is_refusal(error: Exception, place: str) -> bool:
+    """Whether an error tells of a place that cannot be written; clients of stores raise errors of many kinds."""
+    return isinstance(error, OSError) or (files.is_remote(place) and not isinstance(error, errors.UserError))
 
 
 @contextlib.contextmanager
@@ -85,11 +97,13 @@ def writing(place: str) -> Iterator[None]:
       place: A file or directory that the user knows, for the message.
 
     Raises:
-      UserError: It cannot be written: it is not allowed, or the disk is full.
+      UserError: It cannot be written: it is not allowed, the disk is full, or a store refuses or does not answer.
     """
     try:
         yield
-    except OSError as error:
+    except Exception as error:
+        if not _is_refusal(error, place):
+            raise
         why = _reason(error)
         mend = "make room, or give another --output" if why in _FULL else "check --output"
         raise errors.UserError(f"{place} cannot be written ({why}): {mend}.") from error
@@ -112,21 +126,36 @@ def recover(output: str) -> None:
                 os.rename(replaced, output)
 
 
+def _names(output: str) -> list[str]:
+    """What is in a directory: a local one's names, a remote one's files by their paths in it."""
+    if not files.is_remote(output):
+        return os.listdir(output)
+    prefix = output.rstrip("/") + "/"
+    return [path.removeprefix(prefix) for path in files.list_objects(output)]
+
+
 def check_output(output: str, overwrite: bool, kind: Kind = DATASET) -> None:
     """Checks that a dataset, or another kind of directory, may be put there.
 
     Raises:
-      UserError: There is one and `overwrite` is false, something of another kind is there,
-        or Beam would read the path as a pattern.
+      UserError: There is one and `overwrite` is false, or something beside it in its directory; something of another
+        kind is there; it is in HDFS; or Beam would read the path as a pattern.
     """
+    files.check_scheme(output)
     if files.is_remote(output) and re.search(r"[*?\[]", output):
         raise errors.UserError(f"Beam reads *, ? and [ in {output} as a pattern: give another --output.")
     if FileSystems.exists(FileSystems.join(output, kind.last)):
         if not overwrite:
             raise errors.UserError(f"{output} already holds a {kind.noun}: give --overwrite to replace it.")
+        foreign = [name for name in _names(output) if name != kind.last and not kind.others.fullmatch(f"/{name}")]
+        if foreign:
+            raise errors.UserError(
+                f"{output} holds {min(foreign)} beside its {kind.noun}, which --overwrite would delete: move it away, "
+                "or give another --output."
+            )
         return
     if files.is_remote(output):
-        taken = not all(kind.others.search(path) for path in files.list_objects(output))
+        taken = not all(kind.others.fullmatch(f"/{name}") for name in _names(output))
     else:
         taken = os.path.exists(output) and (not os.path.isdir(output) or os.listdir(output))
     if taken:
@@ -137,8 +166,16 @@ def delete(place: str) -> None:
     """Deletes a staging directory."""
     if not files.is_remote(place):
         shutil.rmtree(place, ignore_errors=True)  # A killed build's worker may write one more file.
-    elif found := [place] if FileSystems.exists(place) else files.list_objects(place):
-        FileSystems.delete(found)  # In an object store, a directory is but its objects.
+    else:
+        FileSystems.delete([place + "/"])  # all names that start so, many at a time
+
+
+def _clean_up(place: str) -> None:
+    """Deletes a staging directory in the end of a job; where a store refuses, what came before is worth more."""
+    try:
+        delete(place)
+    except Exception as error:
+        print(f"warning: {place} cannot be deleted ({_reason(error)}): delete it.", file=sys.stderr)
 
 
 def _delete_killed(output: str, own: str) -> None:
@@ -172,17 +209,17 @@ def left_to_job(output: str) -> Iterator[str]:
 
     Raises:
       UserError: It cannot be written.
+      StoppedBySignal: SIGINT, SIGTERM or SIGHUP came.
     """
     place = _new_place(output.rstrip("/"))
-    try:
-        _make(place)
-    except OSError as error:
-        raise errors.UserError(f"{place} cannot be written: check --output.") from error
-    try:
-        yield place
-    except BaseException:
-        delete(place)
-        raise
+    with stopping.in_order(_STOPPED):
+        with writing(place):
+            _make(place)
+        try:
+            yield place
+        except BaseException:
+            _clean_up(place)
+            raise
 
 
 @contextlib.contextmanager
@@ -194,11 +231,12 @@ def directory(output: str) -> Iterator[str]:
 
     Raises:
       UserError: It cannot be written, or another build of the same local output is running.
+      StoppedBySignal: SIGINT, SIGTERM or SIGHUP came.
     """
     output = output.rstrip("/")
     place = _new_place(output)
-    with contextlib.ExitStack() as stack:
-        stack.callback(delete, place)
+    with stopping.in_order(_STOPPED), contextlib.ExitStack() as stack:
+        stack.callback(_clean_up, place)
         with writing(place):
             _make(place)
             if not files.is_remote(place):
@@ -221,8 +259,11 @@ def publish(place: str, output: str, kind: Kind = DATASET) -> None:
             _move_objects(place, output.rstrip("/"), kind.last)
         else:
             _move_directory(place, output.rstrip("/"))
-    except OSError as error:
-        raise errors.UserError(f"The {kind.noun} cannot be moved to {output} ({error}): check --output.") from error
+    except Exception as error:
+        if not _is_refusal(error, output):
+            raise
+        why = _reason(error)
+        raise errors.UserError(f"The {kind.noun} cannot be moved to {output} ({why}): check --output.") from error
 
 
 def _move_directory(place: str, output: str) -> None:
@@ -244,11 +285,9 @@ def _move_objects(place: str, output: str, last: str) -> None:
         FileSystems.delete([description])
     if old := files.list_objects(output):
         FileSystems.delete(old)
-    if not FileSystems.exists(output):
-        FileSystems.mkdirs(output)  # for remote file systems that do have directories
     names = [path.rpartition("/")[2] for path in files.list_objects(finished)]
     names = [name for name in names if name != last]
     # An object store moves by copying and deleting. Copied alone, all is still there for another try.
-    move = FileSystems.rename if FileSystems.get_filesystem(output).has_dirs() else FileSystems.copy
     for moved in (names, [last]):
-        move([FileSystems.join(finished, name) for name in moved], [FileSystems.join(output, name) for name in moved])
+        sources, targets = ([FileSystems.join(place, name) for name in moved] for place in (finished, output))
+        FileSystems.copy(sources, targets)

@@ -22,10 +22,11 @@ def connect(beam_arguments: list[str], *paths: str | None) -> None:
       *paths: What the job reads and writes; None for what is not given.
 
     Raises:
-      UserError: Beam has no file system for a path, or S3 refuses or does not answer.
+      UserError: Beam has no file system for a path, or none that will do, or S3 refuses or does not answer.
     """
     FileSystems.set_options(PipelineOptions(beam_arguments))
     for path in filter(is_remote, filter(None, paths)):
+        check_scheme(path)
         try:
             FileSystems.get_filesystem(path)
         except ValueError as error:
@@ -34,6 +35,19 @@ def connect(beam_arguments: list[str], *paths: str | None) -> None:
             ) from error
         if not any(argument.startswith("--s3_") for argument in beam_arguments):
             stores.check(path)
+
+
+def check_scheme(path: str) -> None:
+    """Checks that a path is not of HDFS: Beam lists one directory at a time there, and replaces no file.
+
+    Raises:
+      UserError: It is.
+    """
+    if stores.scheme(path) == "hdfs":
+        raise errors.UserError(
+            f"Jobs on Beam cannot use HDFS, as {path}: give a path of s3:// or gs://, or of a file system that all "
+            "workers mount."
+        )
 
 
 def absolute(path: str | None) -> str | None:
@@ -145,8 +159,19 @@ def sizes(directory: str) -> dict[str, int]:
     return {}
 
 
+def _identity(directory: str) -> tuple[int, int] | None:
+    """What tells a directory from others, by whatever path it is reached; None if it cannot be told."""
+    try:
+        status = os.stat(directory)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def list_files(root: str, flag: str) -> list[str]:
     """Lists every file below a directory, relative to it, with forward slashes, sorted.
+
+    Links to directories are followed, but for those that lead back to where they are.
 
     Raises:
       UserError: The directory is missing, or it or one below it cannot be read.
@@ -161,6 +186,11 @@ def list_files(root: str, flag: str) -> list[str]:
             raise errors.UserError(f"The directory {error.filename} cannot be read ({why}): check --{flag}.")
 
     found = []
-    for folder, _, names in os.walk(root, onerror=refuse, followlinks=True):
+    above = {root: {_identity(root)}}  # of a directory: itself and those that it is in, by whatever links
+    for folder, folders, names in os.walk(root, onerror=refuse, followlinks=True):
+        path = above.pop(folder)
+        inside = {name: _identity(os.path.join(folder, name)) for name in folders}
+        folders[:] = [name for name, identity in inside.items() if identity not in path]
+        above |= {os.path.join(folder, name): path | {inside[name]} for name in folders}
         found.extend(os.path.relpath(os.path.join(folder, name), root) for name in names)
     return sorted(path.replace(os.sep, "/") for path in found)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 
 from pipeline import failures, progress, summary
-from pipeline.beam_options import Execution
+from pipeline.beam_options import Execution, running
 from pipeline.validation import checks, combine, near_pairs
 from pipeline.validation.shard_reader import FACTS, PROBLEMS, SHARDS, Facts, Member, ReadShard
 from stat_tf.data import info as info_lib
@@ -73,7 +73,7 @@ def run(
     with (
         failures.explained(),
         progress.shown(count, info.num_clips(*info.shards)),
-        beam.Pipeline(execution.runner, execution.options) as pipeline,
+        running(execution) as pipeline,
     ):
         read = (
             pipeline

@@ -352,8 +352,12 @@ class Objects(filesystem.FileSystem):
 
     def delete(self, paths):
         for path in paths:
-            del self.contents[path]
             self.log.append(f"delete {path}")
+            if path.endswith("/"):
+                for name in [name for name in self.contents if name.startswith(path)]:
+                    del self.contents[name]
+            else:
+                del self.contents[path]
 
 
 def test_dataset_appears_on_an_object_store_description_last(monkeypatch):
@@ -372,6 +376,7 @@ def test_dataset_appears_on_an_object_store_description_last(monkeypatch):
     expected = {f"objects://b/data/{name}": content for name, content in new.items()}
     assert store == {**expected, "objects://b/data2/dataset.json": b"other"}
     assert log[0] == "delete objects://b/data/dataset.json"
+    assert log[-1] == f"delete {place}/"  # one request for many objects
     assert [entry for entry in log if entry.startswith("copy")][-1] == "copy objects://b/data/dataset.json"
 
 
@@ -401,11 +406,50 @@ def test_object_store_outputs_that_are_taken_are_refused(monkeypatch):
     staging.check_output("objects://b/data", overwrite=False)  # a killed build's, without a description
     with pytest.raises(errors.UserError, match="photos exists and is not a dataset"):
         staging.check_output("objects://b/photos", overwrite=True)
+    with pytest.raises(errors.UserError, match="Jobs on Beam cannot use HDFS, as hdfs://b/data: give a path of s3://"):
+        staging.check_output("hdfs://b/data", overwrite=False)
     with pytest.raises(errors.UserError, match="as a pattern"):
         staging.check_output("objects://b/data[1]", overwrite=True)
     store["objects://b/data/dataset.json"] = b""
     with pytest.raises(errors.UserError, match="already holds a dataset"):
         staging.check_output("objects://b/data", overwrite=False)
+    staging.check_output("objects://b/data", overwrite=True)
+    store["objects://b/data/old/train-00000-of-00001.tfrecord"] = b""
+    with pytest.raises(errors.UserError, match="data holds old/train-00000-of-00001.tfrecord beside its dataset"):
+        staging.check_output("objects://b/data", overwrite=True)
+
+
+def test_overwriting_deletes_nothing_that_is_no_part_of_a_dataset(tmp_path):
+    for name in ("dataset.json", "rejected.jsonl", "train-00000-of-00001.tfrecord"):
+        (tmp_path / name).write_text("old")
+    staging.check_output(str(tmp_path), overwrite=True)
+    (tmp_path / "runs" / "teacher").mkdir(parents=True)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(errors.UserError, match="holds notes.txt beside its dataset, which --overwrite would delete"):
+        staging.check_output(str(tmp_path), overwrite=True)
+
+
+class Forbidden(Exception):
+    """No OSError, as of the clients of stores."""
+
+
+def test_store_that_refuses_a_write_is_one_sentence(monkeypatch, capsys):
+    def refuse(self, *arguments):
+        raise Forbidden("403 Forbidden: no permission\nmore of it")
+
+    monkeypatch.setattr(Objects, "contents", {"objects://b/p/dataset/dataset.json": b""})
+    for method in ("mkdirs", "copy", "delete"):
+        monkeypatch.setattr(Objects, method, refuse)
+    refused = r"cannot be written \(403 Forbidden: no permission\): check --output"
+    with pytest.raises(errors.UserError, match=f"data {refused}"), staging.writing("objects://b/data"):
+        refuse(None)
+    with pytest.raises(errors.UserError, match=f"data.building-.* {refused}"), staging.directory("objects://b/data"):
+        pass
+    assert "warning: objects://b/data.building-" in capsys.readouterr().err
+    with pytest.raises(errors.UserError, match=r"The dataset cannot be moved to objects://b/data \(403 F"):
+        staging.publish("objects://b/p", "objects://b/data")
+    with pytest.raises(Forbidden), staging.writing("/data"):  # no store: a mistake of ours
+        refuse(None)
 
 
 def test_description_is_read_from_remote_file_systems(folders, tmp_path):

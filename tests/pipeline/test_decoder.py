@@ -1,5 +1,6 @@
 """The decoding process: what it reads, against the same read without it; and what it must survive, done to it."""
 
+import errno
 import io
 import os
 import signal
@@ -9,7 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from pipeline import decoder
+from pipeline import decoder, decoder_process
+from stat_tf import errors
 from stat_tf.data import cutting, part_reader, video
 from tests import media, processes
 
@@ -149,3 +151,65 @@ def test_consumer_that_stops_halfway_leaves_no_answers_behind(reader, path):
     _, (run,) = reader.cut_video("v.mp4", str(path), 0.4)
     next(iter(reader.read_parts("v.mp4", str(path), run, WANTED | {"frame_stride": 1})))
     assert isinstance(reader.read_clip("v.mp4", str(path), WANTED)[1], video.VideoClip)
+
+
+class StoreError(Exception):
+    """No OSError, as of Google's client."""
+
+
+@pytest.mark.parametrize("error", [StoreError("404 no such object"), ConnectionError("reset by peer")])
+@pytest.mark.parametrize("exists", [True, False, StoreError("no route")])
+@pytest.mark.parametrize("when", ["open", "read"])
+def test_remote_video_is_rejected_only_if_the_store_says_that_it_is_not_there(
+    reader, path, elsewhere, monkeypatch, error, exists, when
+):
+    def fail(*arguments, **named):
+        raise error
+
+    def ask(location):
+        if isinstance(exists, Exception):
+            raise exists
+        return exists
+
+    location = elsewhere(fail)
+    if when == "open":
+        monkeypatch.setattr(decoder.FileSystems, "open", fail)
+    monkeypatch.setattr(decoder.FileSystems, "exists", ask)
+    if exists is False:
+        assert reader.read_clip("v.mp4", location, WANTED)[1].reason == "it is missing or cannot be opened"
+    else:
+        why = error if exists is True else exists
+        with pytest.raises(errors.UserError, match=rf"v.mp4 cannot be read, for a reason .* \({why}\): see"):
+            reader.read_clip("v.mp4", location, WANTED)
+    assert isinstance(reader.read_clip("v.mp4", str(path), WANTED)[1], video.VideoClip)
+
+
+class Failing(decoder_process._LocalFile):
+    """A file that cannot be read beyond its first bytes: what is open then is a directory."""
+
+    def readinto(self, buffer):
+        if self.tell():
+            directory = os.open("/", os.O_RDONLY)
+            os.dup2(directory, self.fileno())
+            os.close(directory)
+        return super().readinto(memoryview(buffer)[:512])
+
+
+def answers(path):
+    return list(decoder_process._answers(None, "read_clip", "v.mp4", str(path), (WANTED,)))
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EMFILE])
+def test_disk_that_fails_is_told_from_a_video_that_is_missing(path, tmp_path, monkeypatch, number):
+    def fail(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    assert answers(tmp_path / "none.mp4") == [("rejected", "it is missing or cannot be opened")]
+    monkeypatch.setattr(decoder_process.os, "stat", fail)
+    assert answers(path) == [("unread", os.strerror(number).lower())]
+
+
+def test_disk_that_fails_amid_a_video_is_told_from_damage(path, monkeypatch):
+    assert [kind for kind, _ in answers(path)] == ["item", "item", "done"]
+    monkeypatch.setattr(decoder_process, "_LocalFile", Failing)
+    assert answers(path)[-1] == ("unread", "is a directory")

@@ -187,6 +187,21 @@ def test_dataflows_mistakes_are_told_before_the_job(installed):
         execution.check_place("videos", "/videos")
 
 
+def test_dask_is_not_given_a_store(tmp_path):
+    pytest.importorskip("distributed")
+    execution = beam_options.parse(["--runner=DaskRunner"], 1)
+    execution.check_place("output", str(tmp_path))
+    with pytest.raises(errors.UserError, match="Beam on Dask cannot use a store, as --videos=s3://b/v: give a path"):
+        execution.check_place("videos", "s3://b/v")
+
+
+def test_template_of_a_job_that_leaves_work_to_do_is_refused():
+    execution = beam_options.parse(["--template_location=gs://bucket/template"], 1)
+    said = "--template_location makes a job to be run later"
+    with pytest.raises(errors.UserError, match=said), beam_options.running(execution):
+        raise AssertionError
+
+
 @pytest.mark.parametrize("name", ["DirectRunner", "directrunner", "FnApiRunner"])
 def test_direct_runner_is_this_process_by_whatever_name(name):
     assert beam_options.parse([f"--runner={name}"], 1).is_local

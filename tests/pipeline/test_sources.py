@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from pipeline import sources
-from pipeline.sources import checks
+from pipeline.sources import checks, files
 from pipeline.sources.clip import Clip, Listing
 from stat_tf import errors
 
@@ -260,3 +260,18 @@ def test_group_in_train_and_test_and_label_without_video_are_warned_of():
 def test_sound_listing_has_no_warnings():
     clips = [(f"{label}{split}", label, split, split) for label in ("jump", "run") for split in ("train", "test")]
     assert checks.check(listing_of(*clips, ("u", "", "unlabeled"))) == []
+
+
+def test_link_that_leads_back_to_where_it_is_multiplies_nothing(tmp_path):
+    videos, disk = tmp_path / "videos", tmp_path / "disk"
+    for path in (videos / "train" / "run" / "a.mp4", disk / "b.mp4"):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    (videos / "train" / "run" / "again").symlink_to(videos)
+    (videos / "train" / "run" / "self").symlink_to(".")
+    for name in ("jump", "fall"):  # the same directory twice, but not within itself
+        (videos / "train" / name).symlink_to(disk)
+    (disk / "back").symlink_to(videos / "train")
+    found = files.list_files(str(videos), "videos")
+    assert {"train/run/a.mp4", "train/jump/b.mp4", "train/fall/b.mp4"} <= set(found)
+    assert len(found) == 3 and len(set(found)) == 3

@@ -37,7 +37,7 @@ def commands(graph, name, **inputs):
 def test_files_of_the_directory_decide_on_the_nodes(config):
     assert list(make(config).nodes) == [
         *("examples", "example_validation", "teacher", "student", "stat"),
-        *("export", "export_validation", "evaluation", "figures", "push"),
+        *("export", "export_validation", "evaluation", "push", "figures"),
     ]
     (config / "student_longer.flags").write_text("--stage=student\n")
     (config / "videos.flags").write_text("")
