@@ -1,15 +1,17 @@
 """The kinds of artifacts that the components hand on: what tells two of a kind apart, and what is worth knowing."""
 
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pipeline import verdicts
 from pipeline.graph import ArtifactType
 from stat_tf import digests, versions
 from stat_tf.data import info
+from stat_tf.training.circumstances import CIRCUMSTANCES
 
 # What `pipeline.validate_examples` writes.
 _REPORT_NAME = "report.json"
@@ -19,7 +21,7 @@ def listing(directory: str) -> str:
     """Digest of the names, sizes and times of change of a directory's files: as good as their contents, and at once.
 
     Raises:
-      FileNotFoundError: There is no such directory.
+      OSError: There is no such directory, or it cannot be read.
     """
     return _listed(directory, lambda status: (status.st_size, status.st_mtime_ns))
 
@@ -28,17 +30,45 @@ def _listed(directory: str, what) -> str:
     if not os.path.isdir(directory):
         raise FileNotFoundError(f"there is no directory {directory}")
     whole = hashlib.sha256()
-    for folder, folders, names in os.walk(directory, followlinks=True):
+    for folder, folders, names in os.walk(directory, onerror=_heed, followlinks=True):
         folders.sort()
         for name in sorted(names):
             path = os.path.join(folder, name)
-            whole.update(f"{os.path.relpath(path, directory)}\0{what(os.stat(path))}\n".encode(errors="replace"))
+            whole.update(f"{os.path.relpath(path, directory)}\0{_told(path, what)}\n".encode(errors="replace"))
     return whole.hexdigest()
 
 
+def _heed(error: OSError) -> None:
+    """Of directories that cannot be read, those pass over that hold nobody's videos, as where a dataset is built."""
+    if not os.path.basename(error.filename).startswith((".", "lost+found")):
+        raise error
+
+
+def _told(path: str, what) -> Any:
+    try:
+        return what(os.stat(path))
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP):  # a link to nowhere: a video that cannot be read, but one
+            return "missing"
+        raise
+
+
 def _read(directory: str, name: str) -> dict[str, Any]:
-    with open(os.path.join(directory, name), encoding="utf-8") as file:
-        return json.load(file)
+    path = os.path.join(directory, name)
+    with open(path, encoding="utf-8") as file:
+        fields = json.load(file)
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds no object")
+    return fields
+
+
+def _contents(directory: str, names: Iterable[str]) -> str:
+    """That of some of a directory's files or directories."""
+    return _digest([(name, digests.of(os.path.join(directory, name))) for name in names])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _videos_metrics(directory: str) -> dict[str, Any]:
@@ -76,8 +106,9 @@ def _history(directory: str) -> list[dict[str, Any]]:
 
 
 def _run_content(directory: str) -> str:
-    """That of the best weights, which is what other runs, evaluation and export read."""
-    return digests.of(os.path.join(directory, "checkpoints", "best"))
+    """That of the best weights and of what they are weights of: what other runs, evaluation and export read."""
+    config = {name: value for name, value in _read(directory, "config.json").items() if name not in CIRCUMSTANCES}
+    return _digest([config, digests.of(os.path.join(directory, "checkpoints", "best"))])
 
 
 def _run_metrics(directory: str) -> dict[str, Any]:
@@ -95,6 +126,13 @@ def _run_progress(directory: str) -> str:
 def _validation_metrics(directory: str) -> dict[str, Any]:
     validation = verdicts.load(directory, verdicts.VALIDATION)
     return {name: validation[name] for name in ("verdict", "latency_ms")}
+
+
+def _evaluation_content(directory: str) -> str:
+    """That of the verdict, and of what each network got right."""
+    networks = sorted(name for name in os.listdir(directory) if os.path.isdir(os.path.join(directory, name)))
+    results = [os.path.join(name, file) for name in networks for file in ("metrics.json", "predictions.csv")]
+    return _contents(directory, [verdicts.BLESSING, *results])
 
 
 def _evaluation_metrics(directory: str) -> dict[str, Any]:
@@ -140,6 +178,6 @@ RUN = ArtifactType("run", _run_content, _run_metrics, _run_progress)
 SIGNALS = ArtifactType("signals", _examples_content, _examples_metrics)
 MODEL = ArtifactType("model", _model_content)
 VALIDATION = ArtifactType("validation", _file(verdicts.VALIDATION), _validation_metrics)
-EVALUATION = ArtifactType("evaluation", _file(verdicts.BLESSING), _evaluation_metrics)
+EVALUATION = ArtifactType("evaluation", _evaluation_content, _evaluation_metrics)
 FIGURES = ArtifactType("figures", digests.of)
 PUSHED_MODEL = ArtifactType("pushed", _pushed_content, _pushed_metrics)

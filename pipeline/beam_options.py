@@ -137,7 +137,10 @@ def _local_runner(direct: pipeline_options.DirectOptions) -> FnApiRunner:
     if direct.direct_running_mode != "multi_processing":
         return FnApiRunner()
     modules = os.pathsep.join(filter(None, sys.path))  # what this process can import, its workers can
-    command = f"PYTHONPATH={shlex.quote(modules)} exec {shlex.quote(sys.executable)} -m pipeline.worker"
+    # What a terminal or a scheduler sends to all processes is this one's to answer; workers end with it.
+    command = (
+        f"trap '' INT TERM; PYTHONPATH={shlex.quote(modules)} exec {shlex.quote(sys.executable)} -m pipeline.worker"
+    )
     # The runner would start Beam's own worker command in that mode. The number of workers stands.
     direct.direct_running_mode = "in_memory"
     return FnApiRunner(environments.SubprocessSDKEnvironment.from_command_string(command))

@@ -7,11 +7,11 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline import artifacts, verdicts
+from pipeline import artifacts, named_files, verdicts
 from pipeline.graph import Call, Component
 from stat_tf import digests, versions
 
-# A parameter of this type: flags of a command, by name; repeated ones as lists.
+# A parameter of this type: flags of a command, by name; repeated ones as lists, and None where there is no value.
 Flags = dict
 # For commands that refuse an output that is there: if it is, the pipeline was killed before it could note that.
 _AGAIN = {"overwrite": "true"}
@@ -21,22 +21,9 @@ def _command(module: str, flags: Mapping[str, Any], **more: str) -> list[str]:
     """A module and its flags; `more` are the places, which come first."""
     command = [module]
     for name, value in (*more.items(), *flags.items()):
-        command += [f"--{name}={each}" for each in (value if isinstance(value, list) else [value])]
+        for each in value if isinstance(value, list) else [value]:
+            command.append(f"--{name}" if each is None else f"--{name}={each}")
     return command
-
-
-def _named_files(call: Call) -> dict[str, Any]:
-    """Digests of the files and directories that flags name: weights, annotations, videos."""
-    named = {
-        name: value for name, value in call.parameters["flags"].items() if isinstance(value, str) and "://" not in value
-    }
-    found = {}
-    for name, value in named.items():
-        if os.path.isfile(value):
-            found[f"contents of --{name}"] = digests.of(value)
-        elif os.path.isdir(value):
-            found[f"files of --{name}"] = artifacts.listing(value)
-    return found
 
 
 def _render(call: Call) -> list[list[str]]:
@@ -140,8 +127,9 @@ def _unblessed(inputs: Mapping[str, str]) -> str:
 
 
 def _component(name, inputs, output, commands, **more) -> Component:
-    """A component whose parameters are the flags of its command, unless it has others."""
-    return Component(name, inputs, output, more.pop("parameters", {"flags": Flags}), commands, **more)
+    """A component whose parameters are its last command's flags, and that observes what they name, if not said."""
+    defaults = {"parameters": {"flags": Flags}, "observe": named_files.observe}
+    return Component(name, inputs, output, commands=commands, **defaults | more)
 
 
 _EXAMPLES = {"examples": artifacts.EXAMPLES}
@@ -154,21 +142,17 @@ EXAMPLE_GEN = _component(
     artifacts.EXAMPLES,
     _build,
     optional=frozenset({"videos"}),
-    observe=_named_files,
 )
 EXAMPLE_VALIDATOR = _component("ExampleValidator", _EXAMPLES, artifacts.EXAMPLE_REPORT, _validate_examples)
-TEACHER_TRAINER = _component("TeacherTrainer", _EXAMPLES, artifacts.RUN, _train, observe=_named_files)
+TEACHER_TRAINER = _component("TeacherTrainer", _EXAMPLES, artifacts.RUN, _train)
 STUDENT_TRAINER = _component(
     "StudentTrainer",
     _EXAMPLES | _INITIAL,
     artifacts.RUN,
     _train,
     optional=frozenset(_INITIAL),
-    observe=_named_files,
 )
-SIGNAL_GEN = _component(
-    "SignalGen", _EXAMPLES | {"teacher": artifacts.RUN}, artifacts.SIGNALS, _make_signals, observe=_named_files
-)
+SIGNAL_GEN = _component("SignalGen", _EXAMPLES | {"teacher": artifacts.RUN}, artifacts.SIGNALS, _make_signals)
 TRANSFER_TRAINER = _component(
     "TransferTrainer",
     _EXAMPLES | _INITIAL | {"teacher": artifacts.RUN, "signals": artifacts.SIGNALS},
@@ -176,7 +160,6 @@ TRANSFER_TRAINER = _component(
     _train,
     # Either the clips and the teacher, or the teacher's signals.
     optional=frozenset({"examples", "teacher", "signals"}),
-    observe=_named_files,
 )
 EXPORTER = _component("Exporter", _EXAMPLES | {"run": artifacts.RUN}, artifacts.MODEL, _export)
 INFRA_VALIDATOR = _component(
@@ -189,14 +172,14 @@ EVALUATOR = _component(
     _evaluate,
     parameters={"flags": Flags, "push_dir": str},
     optional=frozenset({"student_longer"}),
-    observe=_served_now,
+    observe=lambda call: named_files.observe(call) | _served_now(call),
 )
-PUSHER = _component(
+PUSHER = Component(
     "Pusher",
     {"model": artifacts.MODEL, "evaluation": artifacts.EVALUATION, "validation": artifacts.VALIDATION},
     artifacts.PUSHED_MODEL,
+    {"push_dir": str},
     _push,
-    parameters={"push_dir": str},
     withheld=_unblessed,
 )
 VISUALIZER = _component(

@@ -9,6 +9,7 @@ from pipeline.states import State, Status
 _SIGNS = {Status.DONE: "+", Status.STALE: "!", Status.TO_DO: ".", Status.WITHHELD: "x"}
 _RUNNING = ">"
 _WIDTH = 100
+_INDENT = " " * 6
 
 
 def draw(found: Mapping[str, State], running: bool) -> str:
@@ -26,8 +27,7 @@ def draw(found: Mapping[str, State], running: bool) -> str:
         sign, status = (_RUNNING, "runs now") if name == current else (_SIGNS[state.status], state.status.value)
         reads = f"  <- {', '.join(state.node.inputs.values())}" if state.node.inputs else ""
         lines.append(f"{sign} {name:{names}}  {state.node.component.name:{kinds}}  {status:8}{reads}".rstrip())
-        for text in _details(state, name == current):
-            lines += textwrap.wrap(text, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 8)
+        lines += _details(state, name == current)
     return "\n".join(lines)
 
 
@@ -42,15 +42,21 @@ def _heading(found: Mapping[str, State], current: str) -> str:
 
 
 def _details(state: State, runs: bool) -> list[str]:
-    """Why a node is in its state; where its output is, and what is known of it."""
-    said = []
+    """Why a node is in its state; where its output is, on a line of its own to be copied; what is known of it."""
+    lines = []
     # That a node waits for what it reads goes without saying, unless it was done before.
     if state.reason and (state.plan or state.status is not Status.TO_DO):
-        said.append(state.reason.removesuffix("; goes on there") if runs else state.reason)
+        lines += _wrapped(state.reason.removesuffix("; goes on there") if runs else state.reason)
     if state.manifest:
         metrics = ", ".join(f"{name} {_shown(value)}" for name, value in state.manifest.metrics.items())
-        said.append(f"{state.output}{f': {metrics}' if metrics else ''}")
-    return said
+        lines += [f"{_INDENT}{state.output}", *_wrapped(metrics)]
+    return lines
+
+
+def _wrapped(text: str) -> list[str]:
+    """Lines that may be too long rather than break a path."""
+    indents = {"initial_indent": _INDENT, "subsequent_indent": f"{_INDENT}  "}
+    return textwrap.wrap(text, _WIDTH, break_long_words=False, break_on_hyphens=False, **indents)
 
 
 def _shown(value: Any) -> str:

@@ -3,8 +3,8 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import itertools
 import os
-import shutil
 import time
 from collections.abc import Mapping
 
@@ -35,6 +35,7 @@ def run(graph: Graph, root: str, commands: processes.Commands, keep_other_code: 
     """
     found: dict[str, State] = {}
     for number, node in enumerate(graph.nodes.values(), 1):
+        commands.check()
         state = states.state_of(node, found, root, keep_other_code)
         heading = f"[{number}/{len(graph.nodes)}] {node.name} ({node.component.name})"
         if state.status is Status.TO_DO or state.status is Status.STALE:
@@ -57,13 +58,13 @@ def run(graph: Graph, root: str, commands: processes.Commands, keep_other_code: 
 
 def _bring_about(state: State, before: Mapping[str, State], commands: processes.Commands) -> None:
     """Runs a node's commands, those that were done but for the last time left out, and writes its manifest."""
-    node, plan, directory = state.node, state.plan, state.directory
-    if manifest.load_manifest(directory):
+    node, directory = state.node, state.directory
+    # Stale, and in its place: damaged, or made by other code in part.
+    if manifest.load_manifest(directory) or (state.status is Status.STALE and manifest.load_progress(directory)):
         _set_aside(directory)
-    progress = manifest.load_progress(directory) or manifest.Progress(plan)
-    # What was begun by other code is to say so.
-    plan = dataclasses.replace(plan, code=progress.plan.code)
-    manifest.save(directory, progress)
+    progress = manifest.load_progress(directory) or manifest.Progress(state.plan)
+    plan = dataclasses.replace(state.plan, code=_either(progress.plan.code, state.plan.code))
+    manifest.save(directory, dataclasses.replace(progress, plan=plan))
     inputs = {key: source.directory for key, source in plan.inputs.items()}
     wanted = node.component.commands(Call(inputs, node.parameters, plan.observed, state.output))
     done, seconds = list(progress.commands), progress.seconds
@@ -86,19 +87,28 @@ def _bring_about(state: State, before: Mapping[str, State], commands: processes.
     print(f"   {node.name} is done ({seconds:.0f} s): {state.output}\n", flush=True)
 
 
+def _either(begun: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """The code of what was begun by one version and gone on with by another: neither's, so that neither takes it."""
+    return {
+        name: "+".join(dict.fromkeys([*begun.get(name, "none").split("+"), now.get(name, "none")]))
+        for name in sorted(begun.keys() | now.keys())
+    }
+
+
 def _manifest(
     state: State, before: Mapping[str, State], commands: tuple[tuple[str, ...], ...], seconds: float
 ) -> manifest.Manifest:
     kind, output = state.node.component.output, state.output
     try:
-        content, metrics = kind.content(output), kind.metrics(output)
-    except states.UNREADABLE as error:
+        with states.examining(output):
+            content, metrics = kind.content(output), kind.metrics(output)
+    except states.Damaged as damage:
         # Whatever the commands had left is gone: none of them counts as done.
         manifest.save(state.directory, manifest.Progress(state.plan, (), seconds))
         raise errors.UserError(
             f"{state.node.name} ({state.node.component.name}) has left no whole {kind.name} in {output} "
-            f"({errors.brief(error)}): give the same command again."
-        ) from error
+            f"({damage}): give the same command again."
+        ) from damage
     lineage = {}
     for name in state.node.inputs.values():
         lineage |= before[name].manifest.lineage | {name: before[name].output}
@@ -116,10 +126,10 @@ def _manifest(
 
 
 def _set_aside(directory: str) -> None:
-    """Renames an output that is no longer what its manifest says, in place of one that was set aside before."""
-    aside = f"{directory}.damaged"
+    """Renames an output that is not what its directory's name says."""
+    names = (f"{directory}.aside-{number}" for number in itertools.count(1))
+    aside = next(name for name in names if not os.path.lexists(name))
     try:
-        shutil.rmtree(aside, ignore_errors=True)
         os.rename(directory, aside)
     except OSError as error:
         raise errors.UserError(f"{directory} cannot be set aside ({error.strerror}): delete it.") from error

@@ -1,4 +1,4 @@
-"""What ends a job early, told in a sentence: what workers cannot do, and workers that die."""
+"""What ends a job early, told in a sentence: what workers cannot do, workers that die, and being told to end."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import re
 import signal
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pipeline import worker
 from stat_tf import errors
@@ -16,10 +16,7 @@ _TOLD = re.compile(r"\bUserError: (.+)$", re.MULTILINE)
 _STEP = re.compile(r" \[while running '[^']*'\]$")  # where it came from, which Beam appends
 _WORKER_THREAD = "run_worker"  # Beam's, one a worker process: it ends with an error when its process does
 _OTHER_THREADS = ("read_grpc_client_inputs", "beam_control_read")  # which then end too, each with a traceback
-
-
-class _WorkerDied(Exception):
-    """A worker process of this machine ended before its work."""
+_LONGEST_END = 30  # seconds
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -28,27 +25,60 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def _told(error: Exception) -> list[str]:
+def _told(error: BaseException) -> list[str]:
     return [text for one in _chain(error) for text in _TOLD.findall(str(one))]
 
 
 @contextlib.contextmanager
 def _announced() -> Iterator[str]:
     """Makes the file that tells workers that their job goes on; see `worker.RUNNING`."""
-    handle, running = tempfile.mkstemp(prefix="stat_tf-job-")
+    try:
+        handle, running = tempfile.mkstemp(prefix="stat_tf-job-")
+    except OSError as error:
+        raise errors.UserError(
+            f"A temporary file cannot be made ({errors.brief(error)}): make room, or name another directory in TMPDIR."
+        ) from error
     os.close(handle)
     os.environ[worker.RUNNING] = running
     try:
         yield running
     finally:
         del os.environ[worker.RUNNING]
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(running)
+        _end_workers(running)
+
+
+def _end_workers(running: str) -> bool:
+    """Lets workers end within a second or so; returns whether they were to go on until now."""
+    try:
+        os.remove(running)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
-def _watched_workers(deaths: list[str]) -> Iterator[None]:
-    """Notes the deaths of worker processes; at the first, ends the others and raises `_WorkerDied` in the main thread.
+def _interrupted_by(numbers: Iterable[int], then: Callable[[int], None]) -> Iterator[None]:
+    """Lets signals interrupt the main thread, each but once: what the first has begun, no second is to stop halfway."""
+
+    def interrupt(number: int, _) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        then(number)
+        raise KeyboardInterrupt
+
+    in_main = threading.current_thread() is threading.main_thread()
+    # What a parent has put aside, as nohup does, stays so.
+    heeded = [number for number in numbers if in_main and signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heeded}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _deaths_noted(deaths: list[str], running: str) -> Iterator[None]:
+    """Notes the deaths of worker processes; at the first, ends the others and interrupts the main thread.
 
     Beam would go on waiting for the dead one, be it at once or when the others have done their share.
     """
@@ -62,23 +92,19 @@ def _watched_workers(deaths: list[str]) -> Iterator[None]:
                 original(failed)
             return
         deaths.append(str(failed.exc_value))
-        if len(deaths) == 1:
-            os.remove(running)
-            if interrupts:
-                signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+        if _end_workers(running) and interrupts:
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
-    def interrupt(*_) -> None:
-        raise _WorkerDied
-
-    with _announced() as running:
-        handler = signal.signal(signal.SIGUSR1, interrupt) if interrupts else None
+    with _interrupted_by([signal.SIGUSR1], lambda _: None):
         threading.excepthook = note
         try:
             yield
         finally:
+            _end_workers(running)
+            for thread in threading.enumerate():  # those that Beam, when it is interrupted, does not wait for
+                if thread.name == _WORKER_THREAD:
+                    thread.join(_LONGEST_END)
             threading.excepthook = original
-            if interrupts:
-                signal.signal(signal.SIGUSR1, handler)
 
 
 @contextlib.contextmanager
@@ -86,19 +112,40 @@ def explained() -> Iterator[None]:
     """Runs a job; what a user can mend about its failure is raised as `UserError`.
 
     Raises:
-      UserError: A worker raised one (Beam hands on but its text), or a worker process died.
+      UserError: A worker raised one (Beam hands on but its text), a worker process died, or there is no room for
+        temporary files.
+      StoppedBySignal: SIGTERM came.
+      KeyboardInterrupt: SIGINT came.
     """
-    deaths = []
-    try:
-        with _watched_workers(deaths):
-            yield
-    except Exception as error:
-        told = [error] if isinstance(error, errors.UserError) else _told(error)
-        if told:
-            raise errors.UserError(_STEP.sub("", str(told[-1]))) from error
-        if deaths:
-            raise errors.UserError(
-                "A worker process died before its work was done, killed or short of memory: give the command again, "
-                "with a smaller --direct_num_workers if memory is short."
-            ) from error
-        raise
+    deaths, stops = [], []
+    with _announced() as running:
+
+        def stop(number: int) -> None:
+            stops.append(number)
+            _end_workers(running)
+
+        try:
+            with _interrupted_by([signal.SIGINT, signal.SIGTERM], stop), _deaths_noted(deaths, running):
+                yield
+        except BaseException as error:
+            explanation = _explanation(error, deaths, stops)
+            if explanation is error:
+                raise
+            raise explanation from error
+
+
+def _explanation(error: BaseException, deaths: list[str], stops: list[int]) -> BaseException:
+    """What to raise for an error; Beam makes errors of its own of what comes up while it runs a step."""
+    if stops:
+        if stops[0] == signal.SIGINT:
+            return KeyboardInterrupt()
+        return errors.StoppedBySignal(stops[0], "what was begun is deleted; give the command again.")
+    told = [error] if isinstance(error, errors.UserError) else _told(error)
+    if told:
+        return errors.UserError(_STEP.sub("", str(told[-1])))
+    if deaths:
+        return errors.UserError(
+            "A worker process died before its work was done, killed or short of memory: give the command again, "
+            "with a smaller --direct_num_workers if memory is short."
+        )
+    return error

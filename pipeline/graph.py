@@ -91,6 +91,15 @@ class Node:
     inputs: Mapping[str, str]
     parameters: Mapping[str, Any]
 
+    def outline(self, observed: Mapping[str, Any]) -> list[list[str]]:
+        """The node's commands, wherever its inputs and its output may lie.
+
+        Args:
+          observed: As of `Call`.
+        """
+        places = {key: f"<{key}>" for key in self.inputs}
+        return self.component.commands(Call(places, self.parameters, observed, "<output>"))
+
 
 class Graph:
     """Nodes in an order in which they can run.

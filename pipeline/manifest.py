@@ -35,6 +35,7 @@ class Plan:
       inputs: By key.
       parameters: The node's.
       observed: What else of the world it depends on.
+      commands: What is run, as of `Node.outline`.
       code: Digests by module, of all modules that its commands reach.
     """
 
@@ -42,13 +43,14 @@ class Plan:
     inputs: Mapping[str, Source]
     parameters: Mapping[str, Any]
     observed: Mapping[str, Any]
+    commands: list[list[str]]
     code: Mapping[str, str]
 
     @property
     def but_for_code(self) -> str:
         """Digest of everything but the code. Of an input, what is in it counts, not where it lies."""
         contents = {key: source.content for key, source in self.inputs.items()}
-        return _digest([self.component, contents, self.parameters, self.observed])
+        return _digest([self.component, contents, self.parameters, self.observed, self.commands])
 
     @property
     def fingerprint(self) -> str:
@@ -114,6 +116,11 @@ class Manifest:
         return cls(**fields | {"plan": _plan(fields["plan"]), "commands": commands})
 
 
+def unreadable(what: str, error: OSError) -> str:
+    """A sentence on what is there, or may be, and cannot be read: no reason to make it anew."""
+    return f"{what} cannot be read now ({error.strerror or errors.brief(error)}): give the same command again."
+
+
 def is_short(name: str) -> bool:
     """Whether a name can be `Plan.short`."""
     return len(name) == _SHORT and set(name) <= set("0123456789abcdef")
@@ -134,21 +141,32 @@ def save(directory: str, record: Progress | Manifest) -> None:
 
 
 def load_progress(directory: str) -> Progress | None:
-    """Reads an output's plan; None where there is none, or a damaged one, which is no plan to go by."""
+    """Reads an output's plan; None where there is none, or a damaged one, which is no plan to go by.
+
+    Raises:
+      UserError: It cannot be read now.
+    """
     return _load(directory, PLAN_NAME, Progress)
 
 
 def load_manifest(directory: str) -> Manifest | None:
-    """Reads an output's manifest; None where there is none, or a damaged one: then the output is not taken."""
+    """Reads an output's manifest; None where there is none, or a damaged one: then the output is not taken.
+
+    Raises:
+      UserError: It cannot be read now.
+    """
     return _load(directory, MANIFEST_NAME, Manifest)
 
 
 def _load(directory: str, name: str, kind: type[_Record]) -> _Record | None:
+    path = os.path.join(directory, name)
     try:
-        with open(os.path.join(directory, name), encoding="utf-8") as file:
+        with open(path, encoding="utf-8") as file:
             return kind.from_json(json.load(file))
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError):
         return None
+    except OSError as error:
+        raise errors.UserError(unreadable(path, error)) from error
 
 
 def _plan(fields: dict[str, Any]) -> Plan:

@@ -71,6 +71,7 @@ def main() -> int:
     with processes.locked(output, "pipeline.run") as lock, processes.Commands(lock) as commands:
         try:
             found = execution.run(graph, output, commands, keep)
+            print(closing.text(found, output, push_dir), flush=True)
             if example := closing.example_prediction(found):
                 label, predict = example
                 print(f"\n== A test clip, whose class is {label}\n$ {processes.shown(predict)}", flush=True)
@@ -78,7 +79,7 @@ def main() -> int:
         except processes.Stopped as stopped:
             print("Stopped; the same command goes on from here.", file=sys.stderr)
             return 128 + stopped.signal
-    print(f"{closing.text(found, output, push_dir)}\nThis took {(time.monotonic() - start) / 60:.1f} minutes.")
+    print(f"\nThis took {(time.monotonic() - start) / 60:.1f} minutes.")
     return 0
 
 

@@ -1,9 +1,10 @@
 """How far a graph is: which outputs are there, which are not, and why."""
 
+import contextlib
 import dataclasses
 import enum
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline import code_version, manifest
@@ -11,8 +12,12 @@ from pipeline.graph import Call, Graph, Node
 from pipeline.manifest import Manifest, Plan, Progress
 from stat_tf import errors
 
-# What a directory raises that is no whole artifact.
-UNREADABLE = (OSError, ValueError, LookupError, errors.UserError)
+# What shows that something is missing, or is not what it should be; the last two of JSON of other types.
+_NOT_WHOLE = (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError)
+
+
+class Damaged(Exception):
+    """A directory is no whole artifact; the message says why, in a phrase."""
 
 
 class Status(enum.Enum):
@@ -50,6 +55,26 @@ class State:
         return artifact_dir(self.node, self.directory)
 
 
+@contextlib.contextmanager
+def examining(directory: str) -> Iterator[None]:
+    """Reading an artifact, of which it is to be told whether it is whole.
+
+    Raises:
+      Damaged: It is not.
+      UserError: It cannot be read now, of which nothing follows: a file system that does not answer damages nothing.
+    """
+    try:
+        yield
+    except (OSError, ValueError, LookupError, errors.UserError) as error:
+        # Where it is worded already, what it was.
+        cause = error.__cause__ if isinstance(error, errors.UserError) else error
+        if isinstance(cause, _NOT_WHOLE):
+            raise Damaged(errors.brief(error)) from error
+        if isinstance(cause, OSError):
+            raise errors.UserError(manifest.unreadable(directory, cause)) from error
+        raise
+
+
 def artifact_dir(node: Node, directory: str) -> str:
     """Where the artifact lies, in the directory that has its manifest."""
     return os.path.join(directory, node.component.output.name)
@@ -62,6 +87,9 @@ def survey(graph: Graph, root: str, keep_other_code: bool = False) -> dict[str, 
       graph: The graph.
       root: The directory of all outputs.
       keep_other_code: Whether an output that differs from what is wanted in nothing but the code that made it counts.
+
+    Raises:
+      UserError: As of `state_of`.
     """
     found: dict[str, State] = {}
     for node in graph.nodes.values():
@@ -79,7 +107,7 @@ def state_of(node: Node, before: Mapping[str, State], root: str, keep_other_code
       keep_other_code: As of `survey`.
 
     Raises:
-      UserError: Something that its parameters name is missing.
+      UserError: Something that it reads, that its parameters name or that it has made cannot be read now.
     """
     earlier = _outputs(os.path.join(root, node.name))
     sources = {key: before[name] for key, name in node.inputs.items()}
@@ -91,14 +119,17 @@ def state_of(node: Node, before: Mapping[str, State], root: str, keep_other_code
     if reason := node.component.withheld(directories):
         return State(node, Status.WITHHELD, reason)
     plan = plan_of(node, sources)
-    directory = os.path.join(root, node.name, plan.short)
-    if directory not in earlier and keep_other_code:
+    own = directory = os.path.join(root, node.name, plan.short)
+    if own not in earlier and keep_other_code:
         # The newest that is finished, before one that was begun.
         kept = {place: made for place, (progress, made) in earlier.items() if _same(plan, progress, made)}
-        directory = max(kept, key=lambda place: kept[place].finished if kept[place] else "", default=directory)
+        directory = max(kept, key=lambda place: kept[place].finished if kept[place] else "", default=own)
     progress, made = earlier.get(directory, (None, None))
+    if (progress or made) and not _counts(plan, progress, made, keep_other_code):
+        # Begun with other code and gone on with by this, while that was let pass.
+        return State(node, Status.STALE, _difference((made or progress).plan, plan), plan, own)
     if made and (damage := _damage(node, directory, made)):
-        return State(node, Status.STALE, damage, plan, directory)
+        return State(node, Status.STALE, damage, plan, own)
     if made:
         changed = code_version.changed(made.plan.code, plan.code)
         reason = f"kept, though its code has changed: {_few(changed)}" if changed else ""
@@ -114,21 +145,32 @@ def state_of(node: Node, before: Mapping[str, State], root: str, keep_other_code
 
 
 def plan_of(node: Node, sources: Mapping[str, State]) -> Plan:
-    """What a node's output is made from, once all that it reads is done."""
+    """What a node's output is made from, once all that it reads is done.
+
+    Raises:
+      UserError: Something that its parameters name cannot be read now.
+    """
     inputs = {
         key: manifest.Source(state.node.name, state.output, state.manifest.content, state.manifest.fingerprint)
         for key, state in sources.items()
     }
     call = Call({key: source.directory for key, source in inputs.items()}, node.parameters, {}, "")
-    observed = node.component.observe(call)
-    commands = node.component.commands(dataclasses.replace(call, observed=observed))
+    try:
+        observed = node.component.observe(call)
+    except OSError as error:
+        what = error.filename or f"What node {node.name} reads"
+        raise errors.UserError(manifest.unreadable(what, error)) from error
+    commands = node.outline(observed)
     code = code_version.of_modules(command[0] for command in commands)
-    return Plan(node.component.name, inputs, dict(node.parameters), observed, code)
+    return Plan(node.component.name, inputs, dict(node.parameters), observed, commands, code)
 
 
 def _outputs(directory: str) -> dict[str, tuple[Progress | None, Manifest | None]]:
     """Plan and manifest of each output that a node has, or has begun, by directory."""
-    names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    try:
+        names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
+    except OSError as error:
+        raise errors.UserError(manifest.unreadable(directory, error)) from error
     # Those that were set aside have other names.
     places = (os.path.join(directory, name) for name in names if manifest.is_short(name))
     found = {place: (manifest.load_progress(place), manifest.load_manifest(place)) for place in places}
@@ -140,13 +182,21 @@ def _same(plan: Plan, progress: Progress | None, made: Manifest | None) -> bool:
     return other.plan.but_for_code == plan.but_for_code
 
 
+def _counts(plan: Plan, progress: Progress | None, made: Manifest | None, keep_other_code: bool) -> bool:
+    """Whether a record is of what is wanted."""
+    fingerprint = made.fingerprint if made else progress.plan.fingerprint
+    return fingerprint == plan.fingerprint or (keep_other_code and _same(plan, progress, made))
+
+
 def _damage(node: Node, directory: str, made: Manifest) -> str:
     """What has happened to an output since it was made; "" if nothing has."""
+    output = artifact_dir(node, directory)
     try:
-        content = node.component.output.content(artifact_dir(node, directory))
-    except UNREADABLE as error:
-        return f"no longer whole ({errors.brief(error)})"
-    return "" if content == made.content else f"changed since it was made: {artifact_dir(node, directory)}"
+        with examining(output):
+            content = node.component.output.content(output)
+    except Damaged as damage:
+        return f"no longer whole ({damage})"
+    return "" if content == made.content else f"changed since it was made: {output}"
 
 
 def _difference(before: Plan, now: Plan) -> str:
@@ -160,7 +210,9 @@ def _difference(before: Plan, now: Plan) -> str:
         said += _changes(_flat(then), _flat(this))
     if modules := code_version.changed(before.code, now.code):
         said.append(f"other code: {_few(modules)}")
-    return "; ".join(said)
+    if before.commands != now.commands and not said:
+        said.append("other commands")
+    return "; ".join(said) or "its manifest is not its own"
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

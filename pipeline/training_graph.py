@@ -12,12 +12,12 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pipeline import components
-from pipeline.graph import Graph, Node
+from absl import flags as absl_flags
+
+from pipeline import command_flags, components
+from pipeline.graph import Component, Graph, Node
 from stat_tf import errors, flag_files
 
-# Flags that mean more when they stand there again. Of others, the last one counts.
-_REPEATABLE = ("lr_size", "experiments", "requirements_file", "extra_package")
 # What the graph decides, and by which of its own flags, if by any.
 _DECIDED = {
     "videos": "--videos",
@@ -66,17 +66,21 @@ def make(settings: Settings) -> Graph:
     """Makes the graph.
 
     Raises:
-      UserError: A flag file is missing or holds nonsense, or a flag is given to no node of the graph.
+      UserError: A flag file is missing or holds nonsense, a command does not know a flag or takes no such value of it,
+        or a flag is given to no node of the graph.
     """
     flags = _NodeFlags(settings)
     longer = flags.has_file("student_longer")
     examples, networks = {"examples": "examples"}, {"teacher": "teacher", "student": "student"}
     nodes = []
 
-    def add(name: str, component, inputs: Mapping[str, str], **parameters: Any) -> None:
+    def add(name: str, component: Component, inputs: Mapping[str, str], **parameters: Any) -> None:
         if "flags" in component.parameters:
-            parameters["flags"] = flags.of(name)
-        nodes.append(Node(name, component, inputs, parameters))
+            parameters["flags"] = parameters.get("flags", {}) | flags.of(name, component)
+        node = Node(name, component, inputs, parameters)
+        for command in node.outline({}):
+            command_flags.check(command, name, flags.origin(name))
+        nodes.append(node)
 
     rendered = not settings.videos and flags.has_file("videos")
     if rendered:
@@ -90,17 +94,18 @@ def make(settings: Settings) -> Graph:
         networks["student_longer"] = "student_longer"
         add("student_longer", components.STUDENT_TRAINER, examples | {"initial": "student"})
     if settings.signals:
-        shared = {name: value for name, value in flags.of("stat").items() if name in _OF_SIGNALS}
-        stored = {"flags": shared | flags.of("signals")}
-        nodes.append(Node("signals", components.SIGNAL_GEN, examples | {"teacher": "teacher"}, stored))
+        students = flags.of("stat", components.TRANSFER_TRAINER)
+        shared = {name: value for name, value in students.items() if name in _OF_SIGNALS}
+        add("signals", components.SIGNAL_GEN, examples | {"teacher": "teacher"}, flags=shared)
     transfer = {"signals": "signals"} if settings.signals else examples | {"teacher": "teacher"}
     add("stat", components.TRANSFER_TRAINER, transfer | {"initial": "student"})
     add("export", components.EXPORTER, examples | {"run": "stat"})
     add("export_validation", components.INFRA_VALIDATOR, {"model": "export", "run": "stat"})
     add("evaluation", components.EVALUATOR, examples | networks | {"model": "export"}, push_dir=settings.push_dir)
-    add("figures", components.VISUALIZER, examples | networks | {"stat": "stat"})
     checked = {"model": "export", "evaluation": "evaluation", "validation": "export_validation"}
     add("push", components.PUSHER, checked, push_dir=settings.push_dir)
+    # Last: no model waits for pictures.
+    add("figures", components.VISUALIZER, examples | networks | {"stat": "stat"})
     flags.check_all_used()
     return Graph(nodes)
 
@@ -129,15 +134,23 @@ class _NodeFlags:
     def has_file(self, node: str) -> bool:
         return os.path.isfile(self._path(node))
 
-    def of(self, node: str) -> dict[str, Any]:
+    def origin(self, node: str) -> str:
+        """Where the flags of a node can be corrected, as the object of a sentence."""
+        places = [self._path(node)] if self.has_file(node) else []
+        if node in self._given or not places:
+            places.append(f"--set={node}:--name=value")
+        return " or ".join(places)
+
+    def of(self, node: str, component: Component) -> dict[str, Any]:
+        """The flags of a node that is such a component."""
         path, given = self._path(node), self._given.get(node, [])
         self._unused.discard(node)
         if not self.has_file(node) and node in ("teacher", "student", "stat"):
             raise errors.UserError(f"{path} is missing: give --config a directory that has the flags of node {node}.")
-        found: dict[str, Any] = {}
+        defined, found = command_flags.of(_module(component)), {}
         if self.has_file(node):
-            found |= _gathered(flag_files.read([f"--flagfile={path}"], path))
-        found |= _gathered(flag_files.read(given, f"--set={node}:"))
+            found |= _gathered(flag_files.read([f"--flagfile={path}"], path), defined)
+        found |= _gathered(flag_files.read(given, f"--set={node}:"), defined)
         for name in found.keys() & _DECIDED.keys():
             mend = f"give {_DECIDED[name]} instead" if _DECIDED[name] else "leave it out"
             raise errors.UserError(f"--{name} of node {node} is decided by the pipeline: {mend}.")
@@ -150,12 +163,22 @@ class _NodeFlags:
             raise errors.UserError(f"--set={min(self._unused)}:... is for a node that this pipeline does not have.")
 
 
-def _gathered(flags: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Flags by name: of repeatable ones all values, of others the last."""
-    found: dict[str, Any] = {}
+def _module(component: Component) -> str:
+    """The command that has a component's flags: its last."""
+    parameters = {name: kind() for name, kind in component.parameters.items()}
+    return Node("", component, component.inputs, parameters).outline({})[-1][0]
+
+
+def _gathered(flags: Sequence[tuple[str, str]], defined: absl_flags.FlagValues) -> dict[str, Any]:
+    """Flags by name: all values of those that may be repeated, and of those of Beam's that are; else the last."""
+    found: dict[str, list[Any]] = {}
     for name, value in flags:
-        if name in _REPEATABLE:
-            found.setdefault(name, []).append(value)
-        else:
-            found[name] = value
-    return found
+        if name not in defined:
+            # Beam's: a switch takes no value, and its own name may start with "no".
+            name, value = {"true": (name, None), "false": (f"no{name}", None)}.get(value, (name, value))
+        found.setdefault(name, []).append(value)
+    return {name: values if _may_repeat(name, values, defined) else values[-1] for name, values in found.items()}
+
+
+def _may_repeat(name: str, values: Sequence[Any], defined: absl_flags.FlagValues) -> bool:
+    return isinstance(defined[name], absl_flags.MultiFlag) if name in defined else len(values) > 1

@@ -60,29 +60,28 @@ flags.mark_flags_as_required(["data_dir", "output"])
 _beam_arguments: list[str] = []
 
 
-def _absolute(path: str) -> str:
-    """A local path as workers see it that start elsewhere."""
-    return path if "://" in path else os.path.abspath(path)
-
-
 def main() -> None:
     """Validates the dataset that the flags name."""
     policy = checks.Policy.of(FLAGS.fail_on, FLAGS.warn_on, FLAGS.ignore)
     logging.disable(logging.WARNING)  # Beam's notices about what is not installed
     from pipeline import beam_options
+    from pipeline.sources import files
     from stat_tf.data import info
 
     beam_options.check(_beam_arguments, FLAGS)
+    files.connect(_beam_arguments, FLAGS.data_dir, FLAGS.output)
     description = info.load(FLAGS.data_dir)
     execution = beam_options.parse(_beam_arguments, int(_WORK * description.num_clips(*description.shards)))
+    for flag in ("data_dir", "output"):
+        execution.check_place(flag, FLAGS[flag].value)
     if not execution.is_local:
         logging.disable(logging.NOTSET)  # what a remote runner logs is its progress
     from pipeline.validation import report, validate
 
     outcome = validate.validate(
-        _absolute(FLAGS.data_dir),
+        files.absolute(FLAGS.data_dir),
         description,
-        _absolute(FLAGS.output),
+        files.absolute(FLAGS.output),
         execution,
         policy=policy,
         thresholds=checks.Thresholds(FLAGS.min_contrast, FLAGS.min_motion, FLAGS.max_imbalance, FLAGS.max_drift),

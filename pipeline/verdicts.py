@@ -10,10 +10,10 @@ from stat_tf import errors, files
 BLESSING = "blessing.json"
 VALIDATION = "validation.json"
 PUSHED = "pushed.json"
-# Who writes each, and what it must hold.
-_COMMANDS = {BLESSING: "pipeline.bless", VALIDATION: "pipeline.validate_export", PUSHED: "pipeline.push"}
+# Of this package, who writes each; and what it must hold.
+_COMMANDS = {BLESSING: "bless", VALIDATION: "validate_export", PUSHED: "push"}
 _FIELDS = {
-    BLESSING: {"blessed": bool, "reasons": list, "model_digest": str},
+    BLESSING: {"blessed": bool, "reasons": list, "model_digest": str, "pushed_digest": str},
     VALIDATION: {"verdict": str, "problems": list, "model_digest": str},
     PUSHED: {"version": int, "directory": str, "model_digest": str},
 }
@@ -55,5 +55,5 @@ def load(directory: str, name: str) -> dict[str, Any]:
         return fields
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise errors.UserError(
-            f"{path} cannot be read ({errors.brief(error)}): run python -m {_COMMANDS[name]}, which writes it."
+            f"{path} cannot be read ({errors.brief(error)}): run python -m pipeline.{_COMMANDS[name]}, which writes it."
         ) from error

@@ -3,7 +3,6 @@
 Beam's own local worker reports each step on the terminal, and outlives a killed launcher.
 """
 
-import contextlib
 import logging
 import os
 import sys
@@ -31,8 +30,9 @@ def main() -> None:
         os.environ.setdefault(variable, "1")
     from apache_beam.runners.worker import sdk_worker_main
 
-    # Beam prints there, with a traceback, each error that it hands to the launcher too.
-    with open(os.devnull, "w", encoding="utf-8") as nowhere, contextlib.redirect_stderr(nowhere), command.clean_end():
+    # Beam prints there, with a traceback, each error that it hands to the launcher too, and that the launcher is gone.
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    with command.clean_end():
         sdk_worker_main.main(sys.argv)
 
 

@@ -37,11 +37,20 @@ def clean_end() -> Iterator[None]:
 
 
 def _leave() -> None:
-    if "tensorflow" in sys.modules:
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # a reader that has gone; nobody is left to be told
-                stream.flush()
-        os._exit(_exit_code)
+    code = _exit_code
+    try:
+        sys.stdout.flush()
+    except (BrokenPipeError, ValueError):
+        pass  # a reader that has gone, or a closed stream: nobody is left to be told
+    except OSError as error:
+        print(f"error: What this command prints cannot be written ({error.strerror}).", file=sys.stderr)
+        code = code or 1
+    else:
+        if "tensorflow" not in sys.modules:
+            return
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def run(main: Callable[[], int | None], flags_parser: Callable | None = None) -> None:

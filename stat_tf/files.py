@@ -76,10 +76,10 @@ def walk(path: str) -> Iterator[str]:
     out.
 
     Raises:
-      OSError: A remote directory is not there; a local one has no files then.
+      OSError: A directory cannot be read, or a remote one is not there; a local one has no files then.
     """
     if not is_remote(path):
-        for folder, folders, names in os.walk(path):
+        for folder, folders, names in os.walk(path, onerror=_heed):
             folders.sort()
             yield from (os.path.relpath(os.path.join(folder, name), path) for name in sorted(names))
         return
@@ -91,6 +91,23 @@ def walk(path: str) -> Iterator[str]:
             yield name
     for folder in folders:
         yield from (os.path.join(folder, name) for name in walk(os.path.join(path, folder)))
+
+
+def _heed(error: OSError) -> None:
+    if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+        raise error
+
+
+def describe(path: str) -> list[tuple[str, int, int]]:
+    """Path, bytes and time of change, in nanoseconds, of a remote file, or of each below a remote directory.
+
+    Raises:
+      OSError: There is no such thing.
+    """
+    paths = [os.path.join(path, name) for name in walk(path)] if is_dir(path) else [path]
+    with _file_system(path) as gfile:
+        found = [(each, gfile.stat(each)) for each in paths]
+    return [(each, status.length, status.mtime_nsec) for each, status in found]
 
 
 def make_dirs(path: str) -> None:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from stat_tf import errors
 
 _POLL_SECONDS = 0.5
+# `is_locked` has a lock for an instant.
+_LOCK_TRIES, _LOCK_PAUSE_SECONDS = 3, 0.1
 _LOCK_NAME = ".lock"
 _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -34,7 +36,8 @@ class Commands:
     """Runs `python -m ...`; SIGINT, SIGTERM and SIGHUP, the last as SIGTERM, are passed on, and waited for.
 
     A context manager: the signals are its own within, but for those that the process ignores, as one started by nohup
-    does SIGHUP. A second signal kills what does not end.
+    does SIGHUP. A second signal kills what does not end. A command that ends well all the same is done; then it is the
+    next that is not begun.
     """
 
     def __init__(self, lock: int):
@@ -72,7 +75,7 @@ class Commands:
           watch: Called every so often, and at the end, with the seconds since the start.
 
         Raises:
-          Stopped: A signal came; the command has ended.
+          Stopped: A signal came; the command has ended for it, or was not begun.
           UserError: The command failed; the message is its own error.
         """
         with open(log_path, "a", encoding="utf-8", errors="replace") as log:
@@ -88,7 +91,7 @@ class Commands:
         """Runs `python -m ARGUMENTS` to its end; it prints, and draws its progress, where this process does.
 
         Raises:
-          Stopped: A signal came; the command has ended.
+          Stopped: A signal came; the command has ended for it, or was not begun.
           UserError: The command failed; it has said why itself.
         """
         if code := self._run(arguments, lambda seconds: None):
@@ -116,7 +119,8 @@ class Commands:
                 self._process.wait()
             self._process = None
         watch(time.monotonic() - start)
-        self.check()
+        if code:
+            self.check()
         return code
 
     def _poll(self) -> int | None:
@@ -162,15 +166,24 @@ def locked(directory: str, command: str) -> Iterator[int]:
             f"{directory} cannot be written to ({error.strerror}): name a directory that can."
         ) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _lock(descriptor):
+            raise errors.UserError(
+                f"Another python -m {command}, or a command that it began, is at work in {directory}: wait for its "
+                "end, stop it, or name another directory."
+            )
         yield descriptor
-    except BlockingIOError:
-        raise errors.UserError(
-            f"Another python -m {command}, or a command that it began, is at work in {directory}: wait for its end, "
-            "stop it, or name another directory."
-        ) from None
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> bool:
+    for attempt in range(_LOCK_TRIES):
+        if attempt:
+            time.sleep(_LOCK_PAUSE_SECONDS)
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+    return False
 
 
 def is_locked(directory: str) -> bool:

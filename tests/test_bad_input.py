@@ -1,5 +1,6 @@
 """What users get wrong, in the commands themselves: one sentence that names it, exit code 1, no traceback."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -11,10 +12,16 @@ from tests import datasets, media, runs
 ROOT = pathlib.Path(__file__).parent.parent
 
 
-def refused(*arguments):
+def refused(*arguments, cwd=ROOT):
     """Runs a command that must fail; returns its one line on stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, "-m", *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
     )
     assert done.returncode == 1, done.stdout + done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
@@ -60,3 +67,18 @@ def test_broken_videos_beyond_what_is_allowed(tmp_path):
     assert not (tmp_path / "data").exists()
     rejected = (tmp_path / "data.rejected.jsonl").read_text()
     assert "text.avi" in rejected and "zero.mp4" in rejected
+
+
+@pytest.mark.parametrize(
+    "command, places, named",
+    [
+        ("pipeline.synthetic", {"output": "s3://bucket/videos"}, "output"),
+        ("pipeline.run", {"config": "configs", "output": "s3://bucket/out"}, "output"),
+        ("pipeline.run", {"config": "s3://bucket/configs", "output": "out"}, "config"),
+    ],
+)
+def test_remote_place_of_what_must_be_local(command, places, named, tmp_path):
+    """It is not taken for a directory of that name here."""
+    message = refused(command, *(f"--{name}={place}" for name, place in places.items()), cwd=tmp_path)
+    assert message.startswith(f"error: --{named}={places[named]} must be a path of this machine, since ")
+    assert list(tmp_path.iterdir()) == []

@@ -24,8 +24,8 @@ OPTIONAL = {"torch", "torchvision"}
 TEST_RUNNER = "tests/run_pytest"
 # What pytest loads beside every test file.
 CONFTEST = "tests/conftest"
-# Starts the commands: the one module beside them that touches absl's flags.
-LAUNCHER = "stat_tf/command"
+# Start the commands, and find out which flags one defines: the modules beside them that touch absl's flags.
+OF_FLAGS = ("stat_tf/command", "pipeline/command_flags")
 # File groups in BUILD, and the words in a module's source that call for them.
 DATA = {
     ":golden": r'"golden\b',
@@ -176,7 +176,7 @@ def test_the_method_knows_nothing_of_flags_or_data(target):
     assert {label for label in reached if label.startswith((":stat_tf/data/", ":stat_tf/training/"))} == set()
 
 
-@pytest.mark.parametrize("target", [name for name in MODULES if not name.startswith("tests/") and name != LAUNCHER])
+@pytest.mark.parametrize("target", [name for name in MODULES if not name.startswith("tests/") and name not in OF_FLAGS])
 def test_only_entry_points_define_flags(target):
     """No module below an entry point reads absl's flags."""
     imports = set(_imported_names(_parse(MODULES[target]), MODULES))

@@ -1,5 +1,6 @@
 """How every command starts and fails, in real processes."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -88,6 +89,16 @@ def test_stray_argument_is_named():
     done = run("-m", "stat_tf.export", "--run_dir=a", "--output=b", "stray")
     assert done.returncode == 1
     assert done.stderr == "error: Unexpected argument 'stray': options are written --name=value.\n"
+
+
+@pytest.mark.parametrize("loaded", ["", "sys.modules['tensorflow'] = sys"])
+def test_disk_too_full_for_what_is_printed_is_told_of(loaded):
+    code = f"import sys\nfrom stat_tf import command\nwith command.clean_end():\n    {loaded}\n    print('lost')"
+    streams = {"stderr": subprocess.PIPE, "text": True, "env": os.environ | {"PYTHONUNBUFFERED": ""}}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=full, **streams)
+    assert done.returncode == 1
+    assert done.stderr == "error: What this command prints cannot be written (No space left on device).\n"
 
 
 def test_reader_that_stops_reading_sees_no_traceback():

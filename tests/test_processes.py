@@ -1,11 +1,13 @@
 """Commands that are stopped with the one that runs them, and the lock that outlives it."""
 
+import fcntl
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 
 import pytest
@@ -29,7 +31,7 @@ import os, signal, time
 def end(number, frame):
     time.sleep(0.5)
     print("ended", number, flush=True)
-    os._exit(0)
+    os._exit(128 + number)
 signal.signal(signal.SIGTERM, end)
 signal.signal(signal.SIGINT, end)
 print("pid", os.getpid(), flush=True)
@@ -116,6 +118,16 @@ def test_lock_is_seen_without_being_taken(here):
     assert not processes.is_locked("out")
 
 
+def test_lock_that_is_held_for_an_instant_is_waited_for(here):
+    os.makedirs("out")
+    with open("out/.lock", "w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        done = threading.Timer(0.05, looking.close)
+        done.start()
+        with processes.locked("out", "work"):
+            done.join()
+
+
 def test_it_is_watched_to_the_end(here):
     work(here, "import time; time.sleep(1.2)")
     seen = []
@@ -133,6 +145,21 @@ def test_signal_is_passed_on_and_the_command_waited_for(here, number, passed_on)
     assert outer.wait(timeout=30) == 128 + number
     assert not alive(inner)
     assert (here / "out" / "log").read_text().endswith(f"ended {int(passed_on)}\n")
+
+
+def test_command_that_ends_well_despite_a_signal_is_done_and_the_next_not_begun(here):
+    work(
+        here,
+        """
+        import os, signal
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.kill(os.getppid(), signal.SIGTERM)
+        """,
+    )
+    with processes.locked("out", "work") as lock, processes.Commands(lock) as commands:
+        commands.run(["work"], "out/log", lambda seconds: None)
+        with pytest.raises(processes.Stopped):
+            commands.run_in_view(["work"])
 
 
 def test_ignored_signal_stays_ignored(here, monkeypatch):

@@ -318,6 +318,15 @@ def test_bad_input_is_named_before_anything_runs(root, tmp_path, changes, messag
     assert list(tmp_path.iterdir()) == []
 
 
+def test_places_that_must_be_local_are_refused(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(errors.UserError, match="^--output=s3://bucket/tables must be a path of this machine, since"):
+        prepare(root, "s3://bucket/tables")
+    with pytest.raises(errors.UserError, match="^--config=s3://bucket/config must be a path of this machine, since"):
+        prepare(root, tmp_path, config_dir="s3://bucket/config")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("table", tables.TABLES)
 def test_every_row_speaks_the_flags_of_the_training(root, tmp_path, table):

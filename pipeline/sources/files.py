@@ -137,6 +137,17 @@ def list_objects(root: str) -> list[str]:
     return [entry.path for entry in found]
 
 
+def describe(path: str) -> list[tuple[str, int, float]]:
+    """Path, bytes and time of change (0 where the store does not say) of a remote file, or of each below a directory.
+
+    Raises:
+      OSError: The store refuses or does not answer.
+    """
+    matches = FileSystems.match([path, path.rstrip("/") + "/**"])
+    found = {entry.path: entry for match in matches for entry in match.metadata_list}
+    return [(name, found[name].size_in_bytes, found[name].last_updated_in_seconds or 0) for name in sorted(found)]
+
+
 def sizes(directory: str) -> dict[str, int]:
     """Bytes of the files in a directory, without those in directories below, by their names; {} if it is not there."""
     if is_remote(directory):

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 _WIDTH, _HEIGHT = 320, 130
 _LEFT, _RIGHT, _TOP, _BOTTOM = 8, 8, 8, 22
+_NUMBER = "4em"  # a number's room beside the longest bar
 COLORS = {"train": "#2563eb", "test": "#ea580c", "unlabeled": "#6b7280"}
 
 
@@ -48,9 +49,9 @@ def histograms(counts: Mapping[str, Sequence[int]], bin_width: int, title: str) 
 
 
 def bar(count: int, largest: int, split: str) -> str:
-    """A number with a bar behind it, for a table's cell."""
-    width = 100 * count / largest if largest else 0
+    """A bar and its number, for a table's cell; that of `largest` takes all its width."""
+    share = count / largest if largest else 0
     return (
-        f'<span class="bar" style="width:{width:.1f}%;background:{COLORS[split]}"></span>'
+        f'<span class="bar" style="width:calc((100% - {_NUMBER}) * {share:.3f});background:{COLORS[split]}"></span>'
         f'<span class="number">{count}</span>'
     )

@@ -24,6 +24,7 @@ CHECKS = {
     "leaked_group": (ERROR, "a group has clips in train and in test"),
     "duplicate_content": (WARNING, "the same frames are stored twice, not counting leaks into test"),
     "near_duplicate": (WARNING, "nearly the same frames are stored twice, not counting leaks into test"),
+    "not_compared": (WARNING, "clips look like so many others that not all near-duplicates of them are found"),
     "missing_class": (WARNING, "a class has no clips in train or in test"),
     "class_imbalance": (WARNING, "a class of train has many times the clips of another"),
     "blank": (WARNING, "no frame of a clip has any contrast"),

@@ -26,7 +26,7 @@ class CountAndSmallest(beam.CombineFn):
 
     def add_input(self, accumulator: tuple[int, list], element) -> tuple[int, list]:
         count, kept = accumulator
-        if len(kept) < self._limit or element < kept[-1]:
+        if len(kept) < self._limit or kept and element < kept[-1]:
             bisect.insort(kept, element)
             del kept[self._limit :]
         return count + 1, kept

@@ -10,20 +10,12 @@ import apache_beam as beam
 
 from pipeline import failures, progress, summary
 from pipeline.beam_options import Execution, running
-from pipeline.validation import checks, combine, near
-from pipeline.validation.measures import UNIT
-from pipeline.validation.shard_reader import FACTS, PROBLEMS, SHARDS, Facts, ReadShard
+from pipeline.validation import checks, combine, near_pairs
+from pipeline.validation.shard_reader import FACTS, PROBLEMS, SHARDS, Facts, Member, ReadShard
 from stat_tf.data import info as info_lib
 
-# Clips of one band of the perceptual hash that are compared with one another.
-_MOST_COMPARED = 200
 # Pairs of near-duplicates that reach the report, where those that share a clip become one anomaly.
 _MOST_PAIRS = 1000
-# Without and with a leak into test.
-NEAR_CHECKS = ("near_duplicate", "leaked_near_duplicate")
-
-Member = tuple[str, str, int, str]
-"""A clip in the job's results: its id, its shard, the byte it starts at there, and a detail."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +37,7 @@ class Findings:
       classes: (count, some members) by (split, class).
       statistics: As of `combine.Distribution`, by (split, measure).
       sets: (how many, the first ones) by check.
+      not_compared: Clips that share a band with so many that they were not compared with all of them, at least.
     """
 
     shards: dict[str, dict] = dataclasses.field(default_factory=dict)
@@ -52,6 +45,7 @@ class Findings:
     classes: dict[tuple[str, str], tuple[int, list[Member]]] = dataclasses.field(default_factory=dict)
     statistics: dict[tuple[str, str], dict] = dataclasses.field(default_factory=dict)
     sets: dict[str, tuple[int, list[ClipSet]]] = dataclasses.field(default_factory=dict)
+    not_compared: int = 0
 
 
 def run(
@@ -94,6 +88,7 @@ def run(
         )
         problems = problems | "ByReason" >> combine.by_key(checks.MOST_CLIPS)
         sets = [_repeated_ids(facts), _repeated_contents(facts), _shared_groups(facts)]
+        bands = near_pairs.bands(facts, thresholds)
         found = [
             results | "ShardResult" >> beam.Map(lambda result: ("shards", result)),
             problems | "Problem" >> beam.Map(lambda item: ("problems", item)),
@@ -103,7 +98,8 @@ def run(
                 for measure in combine.BIN_WIDTHS
             ),
             sets | "Sets" >> beam.Flatten() | "SetsOf" >> combine.by_key(checks.MOST_ANOMALIES) | beam.Map(_as_sets),
-            _near_pairs(facts, thresholds) | "PairsOf" >> combine.by_key(_MOST_PAIRS) | "Pairs" >> beam.Map(_as_sets),
+            near_pairs.pairs(bands) | "PairsOf" >> combine.by_key(_MOST_PAIRS) | "Pairs" >> beam.Map(_as_sets),
+            near_pairs.not_compared(bands),
         ]
         summary.write(found, place)
     return _read_findings(place)
@@ -113,16 +109,12 @@ def _as_sets(item: tuple[str, tuple[int, list]]) -> tuple[str, object]:
     return "sets", item
 
 
-def _member(facts: Facts, detail: str = "") -> Member:
-    return facts.clip_id, facts.place.shard, facts.place.offset, detail
-
-
 def _classes(facts: beam.PCollection, limit: int) -> beam.PCollection:
     def by_class(clip: Facts) -> Iterator[tuple[tuple[str, str], tuple[str, Member]]]:
         if clip.label is not None:
             # A hash picks clips from all over the split.
             order = hashlib.sha256(clip.clip_id.encode()).hexdigest()
-            yield (clip.split, clip.label), (order, _member(clip))
+            yield (clip.split, clip.label), (order, clip.member())
 
     return facts | "ByClass" >> beam.FlatMap(by_class) | "Classes" >> combine.by_key(limit)
 
@@ -146,7 +138,7 @@ def _repeated_ids(facts: beam.PCollection) -> beam.PCollection:
 
     return (
         facts
-        | "ById" >> beam.FlatMap(lambda clip: [(clip.clip_id, _member(clip, clip.split))] if clip.clip_id else [])
+        | "ById" >> beam.FlatMap(lambda clip: [(clip.clip_id, clip.member(clip.split))] if clip.clip_id else [])
         | "Ids" >> combine.by_key(checks.MOST_CLIPS)
         | "JudgeIds" >> beam.FlatMap(judge)
     )
@@ -157,7 +149,7 @@ def _by_key_and_split(facts: beam.PCollection, name: str, key) -> beam.PCollecti
     return (
         facts
         | f"{name}OfSplit"
-        >> beam.FlatMap(lambda clip: [((key(clip), clip.split), _member(clip, clip.split))] if key(clip) else [])
+        >> beam.FlatMap(lambda clip: [((key(clip), clip.split), clip.member(clip.split))] if key(clip) else [])
         | f"{name}sInSplit" >> combine.by_key(checks.MOST_CLIPS)
         | f"{name}Alone"
         >> beam.MapTuple(lambda key_and_split, counted: (key_and_split[0], (key_and_split[1], counted)))
@@ -190,68 +182,10 @@ def _shared_groups(facts: beam.PCollection) -> beam.PCollection:
 
 
 def _together(counted: Iterable[tuple[str, tuple[int, list[Member]]]]) -> tuple[list[str], int, list[Member]]:
-    """Splits, number of clips, and clips of each split in turn, so that none is crowded out."""
+    """Splits, number of clips, and clips of each split in turn."""
     counted = sorted(counted)
-    turns = itertools.zip_longest(*(members for _, (_, members) in counted))
-    members = [member for turn in turns for member in turn if member]
+    members = _in_turn(members for _, (_, members) in counted)
     return [split for split, _ in counted], sum(count for _, (count, _) in counted), members[: checks.MOST_CLIPS]
-
-
-@dataclasses.dataclass(frozen=True, order=True)
-class _Look:
-    """What comparing two clips takes."""
-
-    member: Member
-    source: tuple[str, str]
-    digest: str
-    signature: bytes
-
-
-def _near_pairs(facts: beam.PCollection, thresholds: checks.Thresholds) -> beam.PCollection:
-    """Pairs of clips that look alike, keyed by the check they fail; blank clips all look alike, and are left out."""
-
-    def by_band(clip: Facts) -> Iterator[tuple[str, _Look]]:
-        if clip.measures and clip.measures.largest_contrast >= thresholds.min_contrast * UNIT:
-            # Clips of one scene are alike, and know it by their group or their video.
-            look = _Look(
-                _member(clip, clip.split),
-                (clip.split, clip.group or clip.path),
-                clip.measures.digest,
-                clip.measures.signature,
-            )
-            for band in near.bands(clip.measures.signature):
-                yield band, look
-
-    def judge(pair: tuple[Member, Member]) -> tuple[str, tuple]:
-        splits = sorted({split for *_, split in pair})
-        return near_check(splits), (list(pair), splits, 2)
-
-    return (
-        facts
-        | "ByBand" >> beam.FlatMap(by_band)
-        | "Bands" >> combine.by_key(_MOST_COMPARED)
-        | "Compare" >> beam.FlatMap(lambda item: compare(item[1][1]))
-        | "Once" >> beam.Distinct()
-        | "JudgePairs" >> beam.Map(judge)
-    )
-
-
-def near_check(splits: list[str]) -> str:
-    """Which check clips of these splits fail that look alike."""
-    return NEAR_CHECKS["test" in splits and len(splits) > 1]
-
-
-def compare(looks: list[_Look]) -> Iterator[tuple[Member, Member]]:
-    """Compares clips of one band: each with the first of every kind seen so far, not each with each."""
-    firsts = []
-    for look in looks:
-        for first in firsts:
-            if near.alike(first.signature, look.signature):
-                if first.digest != look.digest and first.source != look.source:
-                    yield first.member, look.member
-                break
-        else:
-            firsts.append(look)
 
 
 def _read_findings(place: str) -> Findings:
@@ -259,6 +193,9 @@ def _read_findings(place: str) -> Findings:
     for kind, value in summary.read(place):
         if kind == "shards":
             findings.shards[value["name"]] = value
+            continue
+        if kind == "not_compared":
+            findings.not_compared = value
             continue
         key, found = value
         if kind == "classes":
@@ -273,7 +210,7 @@ def _read_findings(place: str) -> Findings:
 
 
 def joined(pairs: Iterable[ClipSet]) -> list[ClipSet]:
-    """Makes one set of all pairs that hang together."""
+    """Makes one set, of all its clips, of all pairs that hang together."""
     root = {}
 
     def find(member: Member) -> Member:
@@ -284,7 +221,15 @@ def joined(pairs: Iterable[ClipSet]) -> list[ClipSet]:
     for pair in pairs:
         one, other = sorted(find(member) for member in pair.members)
         root[other] = one
-    sets = collections.defaultdict(list)
+    sets = collections.defaultdict(lambda: collections.defaultdict(list))
     for member in sorted(root):
-        sets[find(member)].append(member)
-    return [ClipSet(sorted({m[3] for m in members}), len(members), members) for members in sets.values()]
+        sets[find(member)][member[3]].append(member)
+    return [
+        ClipSet(sorted(by_split), sum(map(len, by_split.values())), _in_turn(by_split[s] for s in sorted(by_split)))
+        for by_split in sets.values()
+    ]
+
+
+def _in_turn(lists: Iterable[list[Member]]) -> list[Member]:
+    """The first of each list, then the second of each, so that none is crowded out."""
+    return [member for turn in itertools.zip_longest(*lists) for member in turn if member]

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Iterator
 
-from pipeline.validation import checks, combine, job
+from pipeline.validation import checks, combine, job, near_pairs
 from pipeline.validation.checks import Anomaly, Place
+from pipeline.validation.shard_reader import Member
 from stat_tf.data import info as info_lib
 
 # A drift this small in grey levels, or in standard errors, may be chance.
@@ -41,6 +42,7 @@ def judge(
         *_problems(findings),
         *_counts(info, findings),
         *_sets(findings),
+        *_not_compared(findings),
         *_balance(info, findings, thresholds.max_imbalance),
         *_drift(findings, thresholds.max_drift),
     ]
@@ -57,9 +59,9 @@ def judge(
 
 
 def _anomaly(
-    check: str, severity: str, split: str, message: str, members: Iterable[job.Member] = (), count: int = 0
+    check: str, severity: str, split: str, message: str, members: Iterable[Member] = (), count: int = 0
 ) -> Anomaly:
-    members = list(members)
+    members = list(members)[: checks.MOST_CLIPS]
     return Anomaly(
         check=check,
         severity=severity,
@@ -110,8 +112,10 @@ def _counts(info: info_lib.DatasetInfo, findings: job.Findings) -> Iterator[tupl
 def _sets(findings: job.Findings) -> Iterator[tuple]:
     sets = {check: found for check, (_, found) in sorted(findings.sets.items())}
     # A clip of train may have one copy in train and another in test.
-    near = job.joined(pair for check in job.NEAR_CHECKS for pair in sets.pop(check, []))
-    sets |= {check: [found for found in near if job.near_check(found.splits) == check] for check in job.NEAR_CHECKS}
+    near = job.joined(pair for check in near_pairs.CHECKS for pair in sets.pop(check, []))
+    sets |= {
+        check: [found for found in near if near_pairs.check_of(found.splits) == check] for check in near_pairs.CHECKS
+    }
     for check, members in sets.items():
         for found in members:
             ids = [clip_id for clip_id, *_ in found.members]
@@ -124,6 +128,16 @@ def _sets(findings: job.Findings) -> Iterator[tuple]:
                 detail=found.members[0][3],
             )
             yield check, ", ".join(found.splits), message, found.members, found.count
+
+
+def _not_compared(findings: job.Findings) -> Iterator[tuple]:
+    if findings.not_compared:
+        clips = "1 clip was" if findings.not_compared == 1 else f"{findings.not_compared} clips were"
+        yield (
+            "not_compared",
+            "",
+            f"At least {clips} not compared with all that may be nearly the same: too many look much alike.",
+        )
 
 
 def _balance(info: info_lib.DatasetInfo, findings: job.Findings, max_imbalance: float) -> Iterator[tuple]:

@@ -24,6 +24,8 @@ _LEAST_MOTION = 0.95
 # With less change than this (root mean square, grey levels) a codec's noise is most of it.
 _LEAST_CHANGE = 0.4
 _LEAST_STILL_APPEARANCE = 0.995
+# Signatures compared with all others at once: bounds what that takes in memory.
+_ROWS = 256
 
 
 def signature(greys: Sequence[np.ndarray]) -> bytes:
@@ -55,17 +57,38 @@ def alike(one: bytes, other: bytes) -> bool:
     Both the frames and their changes over the clip have to correlate, which is indifferent to brightness and
     contrast; of a clip without changes, the frames have to do so all the more.
     """
-    first, second = (np.frombuffer(item, np.uint8).reshape(-1, *_GRID).astype(np.float64) for item in (one, other))
-    if first.shape != second.shape:
-        return False
-    appearance = _correlation(first - first.mean(), second - second.mean())
-    changes = [frames - frames.mean(0) for frames in (first, second)]
-    moving = [np.sqrt((change**2).mean()) >= _LEAST_CHANGE for change in changes]
-    if not any(moving):
-        return appearance >= _LEAST_STILL_APPEARANCE
-    return all(moving) and appearance >= _LEAST_APPEARANCE and _correlation(*changes) >= _LEAST_MOTION
+    return len(one) == len(other) and any(later.size for later in later_alike([one, other]))
 
 
-def _correlation(one: np.ndarray, other: np.ndarray) -> float:
-    norm = np.sqrt((one**2).sum() * (other**2).sum())
-    return float((one * other).sum() / norm) if norm else 0.0
+def later_alike(signatures: Sequence[bytes]) -> Iterator[np.ndarray]:
+    """Compares each of some signatures with each; it is not so that what is like a third is alike.
+
+    Args:
+      signatures: Of one length.
+
+    Yields:
+      For each signature in turn, the places of those after it that are `alike` to it, ascending: int64.
+    """
+    pixels = np.frombuffer(b"".join(signatures), np.uint8).reshape(len(signatures), -1, np.prod(_GRID))
+    num_frames = pixels.shape[1]
+    # In whole numbers, which float64 holds exactly: what is found does not depend on how many are compared at once.
+    pixels = pixels.astype(np.float64)
+    changes = (num_frames * pixels - pixels.sum(1, keepdims=True)).reshape(len(signatures), -1)
+    pixels = pixels.reshape(len(signatures), -1)
+    size = pixels.shape[1]
+    frames = size * pixels - pixels.sum(1, keepdims=True)
+    moving = np.einsum("ij,ij->i", changes, changes) >= size * (num_frames * _LEAST_CHANGE) ** 2
+    for start in range(0, len(signatures), _ROWS):
+        rows = slice(start, start + _ROWS)
+        appearance, motion = (_correlations(values[rows], values[start:]) for values in (frames, changes))
+        still = ~moving[rows, None] & ~moving[start:]
+        found = moving[rows, None] & moving[start:] & (appearance >= _LEAST_APPEARANCE) & (motion >= _LEAST_MOTION)
+        found |= still & (appearance >= _LEAST_STILL_APPEARANCE)
+        for row, of_row in enumerate(found):
+            yield start + row + 1 + np.flatnonzero(of_row[row + 1 :])
+
+
+def _correlations(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Of float64 [n, size] and [m, size], all without a mean: [n, m], 0 for what does not vary."""
+    squares = (np.einsum("ij,ij->i", values, values) for values in (ones, others))
+    return ones @ others.T / np.maximum(np.sqrt(np.outer(*squares)), 1)

@@ -52,7 +52,7 @@ def render(
         _section("Checks", _checks(statistics["anomalies"], policy)),
         _section("Clips by class", _class_table(info, statistics["clips"])),
         _section("What the frames are like", _distributions(statistics["measures"])),
-        _section("Some clips of each class", _samples(findings, thumbnails)),
+        _section("Some clips of each class", samples) if (samples := _samples(findings, thumbnails)) else "",
         _section("Files", _shards(statistics["shards"])),
     ]
     return page_style.PAGE.substitute(title="Validation of a dataset", style=page_style.CSS, body="\n".join(sections))
@@ -155,11 +155,11 @@ def _class_table(info: info_lib.DatasetInfo, clips: Mapping[str, Mapping[str, in
     splits = _splits(info.shards)
     labels = sorted({label for counts in clips.values() for label in counts} | set(info.classes))
     largest = max((count for counts in clips.values() for label, count in counts.items() if label), default=0)
-    largest = largest or max((count for counts in clips.values() for count in counts.values()), default=0)
     rows = []
     for label in labels:
         counts = [clips.get(split, {}).get(label, 0) for split in splits]
-        cells = [charts.bar(count, max(largest, count), split) for count, split in zip(counts, splits)]
+        # Beside all that have no label, a class would have no bar to speak of.
+        cells = [charts.bar(count, largest, split) if label else str(count) for count, split in zip(counts, splits)]
         rows.append((html.escape(label) or "<i>no label</i>", *cells))
     return f'<div class="bars">{_table(("class", *splits), rows)}</div>'
 
@@ -194,7 +194,7 @@ def _samples(findings: job.Findings, thumbnails: Mapping[Place, Thumbnail]) -> s
             name = html.escape(label) or "<i>no label</i>"
             blocks.append(f'<h3>{name}</h3><div class="figures">{"".join(figures)}</div>')
     note = '<p class="note">HR frames, and beneath them the LR frames as a student sees them.</p>'
-    return note + "".join(blocks)
+    return note + "".join(blocks) if blocks else ""
 
 
 def _shards(shards: Sequence[dict]) -> str:

@@ -50,9 +50,9 @@ article p { margin: 2px 0 6px; overflow-wrap: anywhere; }
   font-weight: 600; }
 .error .badge { background: var(--red); }
 .split { color: var(--soft); }
-code { font: 13px ui-monospace, monospace; }
-.figures { display: flex; flex-wrap: wrap; gap: 12px; }
-figure { margin: 0; width: 250px; }
+code { font: 13px ui-monospace, monospace; white-space: nowrap; }
+.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(230px, 100%), 1fr)); gap: 12px; }
+figure { margin: 0; }
 figure img { display: block; width: 100%; }
 .lr { image-rendering: pixelated; margin-top: 2px; }
 figcaption { font-size: 12px; color: var(--soft); overflow-wrap: anywhere; }
@@ -62,10 +62,10 @@ th { text-align: left; color: var(--soft); font-weight: 600; }
 th, td { padding: 4px 10px 4px 0; border-bottom: 1px solid var(--line); vertical-align: top; }
 td { overflow-wrap: anywhere; }
 .bars td + td, .bars th + th { width: 26%; }
-.bar { display: inline-block; height: 10px; border-radius: 2px; opacity: .7; max-width: calc(100% - 56px);
-  margin-right: 6px; }
+.bar { display: inline-block; height: 10px; border-radius: 2px; opacity: .7; margin-right: 6px; }
 .number { font-variant-numeric: tabular-nums; }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 20px; }
+.charts .note { min-height: 2.9em; }
 .chart { width: 100%; } .chart text { font-size: 11px; fill: var(--soft); } .chart line { stroke: var(--soft); }
 .key { display: inline-block; width: 10px; height: 10px; border-radius: 2px; margin: 0 4px 0 10px; }
 details summary { cursor: pointer; color: var(--soft); }

@@ -14,14 +14,18 @@ from apache_beam.metrics import Metrics
 
 from pipeline import progress
 from pipeline.validation import checks, measures, schema
-from stat_tf import errors
+from stat_tf import errors, stores
 from stat_tf.data import info as info_lib
 from stat_tf.data import record
+
+Member = tuple[str, str, int, str]
+"""A clip in the job's results: its id, its shard, the byte it starts at there, and a detail."""
 
 FACTS = "facts"
 PROBLEMS = "problems"
 SHARDS = "shards"
 
+_MISSING = "is missing"
 # Around a record: its length and that number's checksum before, its own checksum after.
 _HEADER_BYTES = 12
 _FOOTER_BYTES = 4
@@ -48,6 +52,10 @@ class Facts:
     path: str
     place: checks.Place
     measures: measures.Measures | None
+
+    def member(self, detail: str = "") -> Member:
+        """Names the clip and its place."""
+        return self.clip_id, self.place.shard, self.place.offset, detail
 
 
 class ReadShard(beam.DoFn):
@@ -77,6 +85,7 @@ class ReadShard(beam.DoFn):
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
         os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
         cv2.setNumThreads(1)
+        stores.connect(self._data_dir)
         self._records = schema.RecordChecker(self._info)
         self._images = measures.ImageChecker(self._info)
 
@@ -85,14 +94,16 @@ class ReadShard(beam.DoFn):
         path = os.path.join(self._data_dir, shard.name)
         problem, num_read, offset = _integrity_problem(path, shard), 0, 0
         try:
-            for serialized in tf.data.TFRecordDataset(path):
+            for serialized in () if problem == _MISSING else tf.data.TFRecordDataset(path):
                 yield from self._read(serialized.numpy(), split, shard.name, num_read, offset)
                 offset += _HEADER_BYTES + len(serialized.numpy()) + _FOOTER_BYTES
                 num_read += 1
                 self._num_clips.inc()
                 progress.report(self._progress, done=1)
-        except tf.errors.OpError as error:
+        except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
             problem = problem or f"cannot be read on ({errors.brief(error)})"
+        except tf.errors.OpError as error:
+            raise _unreadable(path, error) from error
         names = ("name", "split", "num_clips", "num_read", "problem")
         yield SHARDS, dict(zip(names, (shard.name, split, shard.num_clips, num_read, problem), strict=True))
 
@@ -133,16 +144,23 @@ class ReadShard(beam.DoFn):
         return self._info.num_segments * self._info.num_snippets * self._info.num_frames
 
 
+def _unreadable(path: str, error: Exception) -> errors.UserError:
+    """What ends the job: the shard may be sound, but a store does not answer now, or a file may not be read."""
+    return errors.UserError(
+        f"{path} cannot be read ({errors.brief(error)}): check that it may be read, and give the command again."
+    )
+
+
 def _integrity_problem(path: str, shard: info_lib.Shard) -> str:
     """What is wrong with a shard as a file; "" for nothing."""
-    if not FileSystems.exists(path):
-        return "is missing"
     try:
+        if not FileSystems.exists(path):
+            return _MISSING
         with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
             num_bytes = file.tell()
     except OSError as error:
-        return f"cannot be read ({errors.brief(error)})"
+        raise _unreadable(path, error) from error
     if num_bytes != shard.num_bytes:
         return f"has {num_bytes} bytes instead of {shard.num_bytes}"
     return "" if digest == shard.sha256 else f"has another checksum than {info_lib.FILE_NAME} states"

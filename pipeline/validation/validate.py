@@ -57,7 +57,8 @@ def validate(
     Raises:
       UserError: The output is something else than a report, is there already, or cannot be written.
     """
-    staging.check_output(output, overwrite, _REPORT)
+    with staging.writing(output):
+        staging.check_output(output, overwrite, _REPORT)
     with staging.directory(output) as place:
         findings = job.run(data_dir, info, place, execution, thresholds=thresholds, clips_per_class=clips_per_class)
         anomalies, totals = judge.judge(info, findings, policy, thresholds)
@@ -67,8 +68,9 @@ def validate(
             page.NAME: page.render(info, anomalies, statistics, findings, policy, pictures),
             report.NAME: report.to_json(anomalies, statistics, policy),
         }
-        for name, text in texts.items():
-            with FileSystems.create(FileSystems.join(place, "dataset", name)) as file:
-                file.write(text.encode())
+        with staging.writing(output):
+            for name, text in texts.items():
+                with FileSystems.create(FileSystems.join(place, "dataset", name)) as file:
+                    file.write(text.encode())
         staging.publish(place, output, _REPORT)
     return Outcome(anomalies, totals)

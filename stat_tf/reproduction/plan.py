@@ -12,7 +12,7 @@ from stat_tf.data import info as info_lib
 from stat_tf.data import sizes
 from stat_tf.reproduction import settings as settings_lib
 from stat_tf.reproduction.tables import Row
-from stat_tf.training.run_config import CIRCUMSTANCES
+from stat_tf.training.circumstances import CIRCUMSTANCES
 
 # Values of --init_from that are no files.
 _NO_FILES = ("auto", "none", "imagenet")

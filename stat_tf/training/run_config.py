@@ -7,25 +7,13 @@ from typing import Any
 
 from stat_tf import errors, files
 from stat_tf.models.recognizer import RecognizerConfig
+from stat_tf.training.circumstances import CIRCUMSTANCES
 
 FILE_NAME = "config.json"
 STAGES = ("teacher", "student", "unsupervised", "stat")
 # Those that learn from a teacher.
 TRANSFER_STAGES = ("unsupervised", "stat")
 
-# Where a run happens and what it reports, as against what it computes: these may change between
-# a run and its resumption. `data_fingerprint` and `signals_fingerprint` guard against other data at `data_dir`, and
-# `_SOURCES` against other weights at `teacher_run` and `init_run`.
-CIRCUMSTANCES = (
-    "data_dir",
-    "teacher_run",
-    "init_run",
-    "strategy",
-    "log_steps",
-    "recompute_grad",
-    "checkpoint_steps",
-    "max_to_keep",
-)
 # The flag of the run that each comes from.
 _SOURCES = {"teacher_source": "teacher_run", "init_source": "init_run"}
 

@@ -44,7 +44,7 @@ def judge(candidate, baseline, pushed=None, **changes):
     return blessing.judge(
         evaluation(candidate, model=True),
         {"student": evaluation(baseline)},
-        evaluation(pushed) if pushed else None,
+        evaluation(pushed, model=True) if pushed else None,
         thresholds(**changes),
     )
 
@@ -74,10 +74,18 @@ def test_class_with_few_clips_is_not_looked_at():
 
 
 def test_pushed_model_has_a_threshold_of_its_own():
-    assert judge(GOOD, LESS, pushed=GOOD)["blessed"]
+    blessed = judge(GOOD, LESS, pushed=GOOD)
+    assert blessed["blessed"] and blessed["pushed_digest"] == "abc" and judge(GOOD, LESS)["pushed_digest"] == ""
     verdict = judge(GOOD, LESS, pushed=GOOD, min_gain_over_pushed=1.0)
     assert verdict["reasons"] == ["It is +0.00 points of prec@1 from the pushed model, and +1.00 are asked for."]
     assert judge(LESS, GOOD, min_gain=-10.0, max_class_drop=30.0)["blessed"]
+
+
+def test_other_classes_are_not_compared():
+    candidate, baseline = evaluation(GOOD, model=True), evaluation(LESS)
+    baseline.metrics["per_class"]["walk"] = baseline.metrics["per_class"].pop("run")
+    with pytest.raises(errors.UserError, match="student and the candidate have other classes"):
+        blessing.judge(candidate, {"student": baseline}, None, thresholds())
 
 
 def test_five_points_are_five_points():
@@ -106,8 +114,8 @@ def test_command_writes_the_verdict_and_ends_well_either_way(tmp_path):
         (tmp_path / name / "predictions.csv").write_text("clip_id,label,top_1\n" + "\n".join(lines) + "\n")
     flags = [f"--baseline={tmp_path / 'student'}", f"--output={tmp_path / 'out'}", "--min_gain=11"]
 
-    def bless(candidate):
-        command = [sys.executable, "-m", "pipeline.bless", f"--candidate={tmp_path / candidate}", *flags]
+    def bless(candidate, *more):
+        command = [sys.executable, "-m", "pipeline.bless", f"--candidate={tmp_path / candidate}", *flags, *more]
         return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
     done = bless("candidate")
@@ -118,3 +126,7 @@ def test_command_writes_the_verdict_and_ends_well_either_way(tmp_path):
 
     refused = bless("student")
     assert refused.returncode == 1 and "is the evaluation of a run" in refused.stderr
+    refused = bless("candidate", "--min_gain_over_pushed=nan")
+    assert (
+        refused.returncode == 1 and refused.stderr == "error: --min_gain_over_pushed=nan is no number: give points.\n"
+    )

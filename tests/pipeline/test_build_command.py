@@ -1,7 +1,6 @@
 """`python -m pipeline.build_dataset` as users start it, in processes of its own."""
 
 import os
-import pathlib
 import re
 import shlex
 import shutil
@@ -18,31 +17,7 @@ import tensorflow as tf
 from pipeline import beam_options, clips_to_records
 from stat_tf import errors
 from stat_tf.data import degrade, flow, info, record, sizes, video
-from tests import media
-
-ROOT = pathlib.Path(__file__).parents[2]
-FRAMES = ("--hr_size=24x32", "--lr_size=12x16", "--num_segments=2", "--num_snippets=2")
-
-
-def start(*arguments, **kwargs):
-    return subprocess.Popen(
-        [sys.executable, "-m", "pipeline.build_dataset", *map(str, arguments)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **kwargs,
-    )
-
-
-def run(*arguments):
-    process = start(*arguments)
-    out, err = process.communicate(timeout=300)
-    return process.returncode, out, err
-
-
-def contents(directory):
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+from tests import builds, media, processes
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +35,12 @@ def videos(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(videos, tmp_path_factory):
     output = tmp_path_factory.mktemp("undisturbed") / "data"
-    code, out, err = run("--layout=folders", f"--videos={videos}", f"--output={output}", *FRAMES)
+    code, out, err = builds.run("--layout=folders", f"--videos={videos}", f"--output={output}", *builds.FRAMES)
     assert code == 0, err
     assert err == ""
     assert "train: 16 clips in 4 files" in out and "rejected: 1 clips" in out
     assert f"python -m stat_tf.train --stage=teacher --data_dir={output}" in out
-    return contents(output)
+    return builds.contents(output)
 
 
 @pytest.mark.slow
@@ -76,13 +51,13 @@ def test_flow_and_several_sizes_are_the_same_bytes_whatever_the_workers(tmp_path
         split, label = ("test", "train")[number % 3 > 0], ("jump", "run")[number % 2]
         media.encode_video(tmp_path / "v" / split / label / f"{number}.mp4", frames[number:])
     for name, mode, workers in (("one", "in_memory", 1), ("three", "multi_processing", 3)):
-        code, out, err = run(
-            *("--layout=folders", f"--videos={tmp_path / 'v'}", f"--output={tmp_path / name}", *FRAMES),
+        code, out, err = builds.run(
+            *("--layout=folders", f"--videos={tmp_path / 'v'}", f"--output={tmp_path / name}", *builds.FRAMES),
             *("--lr_size=6x8", "--num_frames=2", "--streams=rgb,flow", f"--flow_method={method}"),
             *(f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"),
         )
         assert (code, err) == (0, "") and f"optical flow ({method}, up to 20 HR pixels)" in out
-    assert contents(tmp_path / "one") == contents(tmp_path / "three")
+    assert builds.contents(tmp_path / "one") == builds.contents(tmp_path / "three")
     assert info.load(str(tmp_path / "one")).lr_sizes == ((12, 16), (6, 8))
 
 
@@ -90,53 +65,35 @@ def test_flow_and_several_sizes_are_the_same_bytes_whatever_the_workers(tmp_path
 @pytest.mark.parametrize(("mode", "workers"), [("multi_processing", 2), ("multi_threading", 3)])
 def test_shards_are_the_same_bytes_whatever_the_workers(videos, undisturbed, tmp_path, mode, workers):
     output = tmp_path / "data"
-    code, _, err = run(
-        *("--layout=folders", "--videos", videos, f"--output={output}", *FRAMES),
+    code, _, err = builds.run(
+        *("--layout=folders", "--videos", videos, f"--output={output}", *builds.FRAMES),
         *("--direct_running_mode", mode, f"--direct_num_workers={workers}"),
     )
     assert (code, err) == (0, "")
-    assert contents(output) == undisturbed
-
-
-def processes_of(launcher):
-    """Process ids of a launcher's workers."""
-    found = []
-    for entry in pathlib.Path("/proc").glob("[0-9]*"):
-        try:
-            if f"PPid:\t{launcher}\n" in (entry / "status").read_text():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return found
-
-
-def is_running(process):
-    try:
-        return "State:\tZ" not in pathlib.Path(f"/proc/{process}/status").read_text()
-    except OSError:
-        return False
+    assert builds.contents(output) == undisturbed
 
 
 @pytest.mark.slow
 def test_killed_build_leaves_no_dataset_and_a_rerun_is_undisturbed(videos, undisturbed, tmp_path):
     output = tmp_path / "data"
-    arguments = ["--layout=folders", f"--videos={videos}", f"--output={output}", *FRAMES]
-    process = start(*arguments, "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    arguments = ["--layout=folders", f"--videos={videos}", f"--output={output}", *builds.FRAMES]
+    process = builds.start(*arguments, "--direct_running_mode=multi_processing", "--direct_num_workers=2")
     deadline = time.monotonic() + 200
     while not list(tmp_path.glob("data.building-*/clips/*")) and time.monotonic() < deadline:
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.01)
-    workers = processes_of(process.pid)
+    workers = processes.children_of(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert workers and not output.exists() and list(tmp_path.glob("data.building-*"))
     deadline = time.monotonic() + 30
-    while any(is_running(worker) for worker in workers) and time.monotonic() < deadline:
+    while any(processes.is_running(worker) for worker in workers) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not any(is_running(worker) for worker in workers), "workers outlive their launcher"
-    code, _, err = run(*arguments)
+    assert not any(processes.is_running(worker) for worker in workers), "workers outlive their launcher"
+    assert process.stderr.read() == ""
+    code, _, err = builds.run(*arguments)
     assert code == 0, err
-    assert contents(output) == undisturbed
+    assert builds.contents(output) == undisturbed
     assert list(tmp_path.iterdir()) == [output]
 
 
@@ -161,7 +118,7 @@ def test_killed_build_leaves_no_dataset_and_a_rerun_is_undisturbed(videos, undis
     ],
 )
 def test_mistakes_are_one_sentence_without_a_traceback(videos, tmp_path, arguments, message):
-    code, out, err = run("--layout=folders", f"--videos={videos}", f"--output={tmp_path / 'd'}", *arguments)
+    code, out, err = builds.run("--layout=folders", f"--videos={videos}", f"--output={tmp_path / 'd'}", *arguments)
     assert code == 1 and out == "" and not list(tmp_path.iterdir())
     assert err.startswith("error: ") and err.count("\n") == 1
     assert re.search(message, err), err
@@ -182,7 +139,7 @@ def test_every_flag_reaches_the_dataset(tmp_path):
     output = tmp_path / "it's data"
     output.mkdir()
     (output / "dataset.json").write_text("the old one")
-    code, out, err = run(
+    code, out, err = builds.run(
         *("--layout=ucf101", f"--videos={tmp_path / 'v'}", f"--annotations={lists}", "--split=2"),
         *(f"--output={output}", "--overwrite", "--hr_size=36x48", "--lr_size=6x8", "--lr_size=9x12"),
         *("--num_segments=3", "--num_snippets=4", "--num_frames=2", "--frame_stride=5"),
@@ -224,8 +181,8 @@ def test_help_needs_neither_tensorflow_nor_beam():
     program = (
         "import sys, pipeline.build_dataset as b; sys.exit('tensorflow' in sys.modules or 'apache_beam' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=os.environ).returncode == 0
-    code, out, _ = run("--help")
+    assert subprocess.run([sys.executable, "-c", program], cwd=builds.ROOT, env=os.environ).returncode == 0
+    code, out, _ = builds.run("--help")
     assert "--lr_size" in out and "ucf101" in out
 
 

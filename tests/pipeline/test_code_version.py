@@ -63,3 +63,10 @@ def test_training_reaches_its_own_modules_and_not_the_pictures():
     found = code_version.of_modules(["stat_tf.train"])
     assert {"stat_tf.attention", "stat_tf.training.transfer", "stat_tf.data.augment", "stat_tf.command"} <= found.keys()
     assert not {name for name in found if name.startswith(("pipeline", "stat_tf.inference", "stat_tf.visualize"))}
+
+
+def test_what_judges_and_pushes_reaches_no_network_and_not_each_other():
+    judging, pushing = (code_version.of_modules([f"pipeline.{name}"]) for name in ("bless", "push"))
+    assert "pipeline.blessing" in judging and "pipeline.pushing" in pushing
+    assert not {"pipeline.pushing", "stat_tf.models", "pipeline.validate_export"} & judging.keys()
+    assert not {"pipeline.blessing", "stat_tf.models", "pipeline.validate_export"} & pushing.keys()

@@ -13,7 +13,7 @@ import pytest
 from pipeline import decoder, decoder_process
 from stat_tf import errors
 from stat_tf.data import cutting, part_reader, video
-from tests import media
+from tests import media, processes
 
 WANTED = {"num_segments": 2, "num_snippets": 3, "num_frames": 1, "size": (24, 32)}
 
@@ -28,14 +28,6 @@ def reader():
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     return media.encode_video(tmp_path_factory.mktemp("v") / "v.mp4", media.numbered_frames(60))
-
-
-def is_running(process):
-    try:
-        with open(f"/proc/{process}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class Elsewhere(io.FileIO):
@@ -89,9 +81,9 @@ def test_one_process_reads_all_and_ends_with_its_decoder(reader, path):
     process = reader._process.pid
     reader.read_clip("absent.mp4", "/absent.mp4", WANTED)
     reader.read_clip("v.mp4", str(path), WANTED)
-    assert reader._process.pid == process and is_running(process)
+    assert reader._process.pid == process and processes.is_running(process)
     reader.close()
-    assert not is_running(process)
+    assert not processes.is_running(process)
 
 
 def test_video_on_which_the_process_crashes_each_time_is_given_up(reader, path, elsewhere):

@@ -15,7 +15,6 @@ from stat_tf import errors
 from tests import builds, media
 
 ROOT = pathlib.Path(__file__).parents[2]
-SETTINGS = builds.record_settings()
 # Runs a module until it ends by itself or the one that started it is gone. Beam's job server gives a job one worker
 # process, whatever the job asks for; here two.
 SERVER = """
@@ -90,7 +89,7 @@ def make(videos, output, arguments):
     listing = sources.read_all(
         *("folders", str(videos), None, None), unlabeled_videos=str(videos.parent / "long"), clip_seconds=0.5
     )
-    config = build.BuildConfig(str(videos), str(output), SETTINGS, num_shards=2, max_rejected=0.2)
+    config = build.BuildConfig(str(videos), str(output), builds.record_settings(), num_shards=2, max_rejected=0.2)
     return build.build(listing, config, execution)
 
 

@@ -1,9 +1,13 @@
 """The engine on a graph of small steps that really write files: what runs, what does not, and what --show says."""
 
+import builtins
+import dataclasses
+import errno
 import json
 import os
 import pathlib
 import shutil
+import signal
 
 import pytest
 
@@ -170,10 +174,12 @@ def test_changed_and_missing_outputs_are_set_aside_and_made_anew(root):
     pathlib.Path(found["parity"].output, "value").write_text("7")
     assert states.survey(graph(), root)["parity"].reason.startswith("changed since it was made")
     assert run(root)[0] == ["prepare", "parity"]
-    assert pathlib.Path(found["parity"].directory + ".damaged", "number", "value").read_text() == "7"
     shutil.rmtree(found["parity"].output)
     assert states.survey(graph(), root)["parity"].reason.startswith("no longer whole")
     assert run(root)[0] == ["prepare", "parity"]
+    # The first is still there beside the second.
+    aside = [pathlib.Path(f"{found['parity'].directory}.aside-{number}", "number") for number in (1, 2)]
+    assert (aside[0] / "value").read_text() == "7" and not aside[1].exists() and aside[1].parent.exists()
 
 
 def test_other_code_runs_a_component_again_or_is_let_pass(root, code):
@@ -196,8 +202,84 @@ def test_begun_output_is_gone_on_with_by_other_code_if_that_is_let_pass(root, co
     code["parity"] = "2"
     ran, found = run(root, keep=True)
     assert ran == ["parity", "copy"] and len(os.listdir(os.path.join(root, "parity"))) == 1
-    assert found["parity"].manifest.plan.code["parity"] == "1"  # the code that began it
+    assert found["parity"].manifest.plan.code["parity"] == "1+2"
     assert run(root, keep=True)[0] == [] and run(root)[0] == ["prepare", "parity"]
+    # Nor is it what the code that began it would have made.
+    code["parity"] = "1"
+    state = states.survey(graph(), root)["parity"]
+    assert (state.status, state.reason) == (Status.STALE, "other code: parity")
+    assert run(root, keep=True)[0] == [] and run(root)[0] == ["prepare", "parity"]
+    assert run(root)[1]["parity"].manifest.plan.code["parity"] == "1"
+
+
+def test_damaged_output_of_other_code_is_made_anew_under_its_own_name(root, code):
+    _, old = run(root)
+    code["parity"] = "2"
+    pathlib.Path(old["parity"].output, "value").write_text("7")
+    state = states.survey(graph(), root, keep_other_code=True)["parity"]
+    assert state.status is Status.STALE and state.reason.startswith("changed since it was made")
+    ran, new = run(root, keep=True)
+    assert ran == ["prepare", "parity"] and new["parity"].directory != old["parity"].directory
+    assert run(root)[0] == [] and new["parity"].manifest.plan.code["parity"] == "2"
+    code["parity"] = "1"
+    state = states.survey(graph(), root)["parity"]
+    assert state.status is Status.STALE and state.directory == old["parity"].directory
+    assert run(root)[0] == ["prepare", "parity"]
+
+
+def test_manifest_of_other_code_is_not_taken_whatever_its_place(root, code):
+    _, found = run(root)
+    code["parity"] = "2"
+    _, other = run(root)
+    shutil.copy(os.path.join(other["parity"].directory, "manifest.json"), found["parity"].directory)
+    code["parity"] = "1"
+    state = states.survey(graph(), root)["parity"]
+    assert (state.status, state.reason) == (Status.STALE, "other code: parity")
+
+
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Paths in which a file, whose end it is, cannot be read for now."""
+    ends, real = [], builtins.open
+
+    def opened(path, *more, **named):
+        if "/parity/" in str(path) and str(path).endswith(tuple(ends)):
+            raise OSError(errno.ESTALE, "Stale file handle", path)
+        return real(path, *more, **named)
+
+    monkeypatch.setattr(builtins, "open", opened)
+    return ends
+
+
+@pytest.mark.parametrize("name", ["value", "manifest.json"])
+def test_output_that_cannot_be_read_now_is_left_as_it_is(root, unreadable, name):
+    run(root)
+    before = sorted(pathlib.Path(root).rglob("*"))
+    unreadable.append(name)
+    with pytest.raises(errors.UserError, match=r"/parity/.* cannot be read now \(Stale file handle\)"):
+        run(root)
+    unreadable.clear()
+    assert sorted(pathlib.Path(root).rglob("*")) == before and run(root)[0] == []
+
+
+def test_output_that_cannot_be_read_when_it_is_made_is_not_made_again(root, unreadable):
+    unreadable.append("number/value")
+    with pytest.raises(errors.UserError, match="cannot be read now"):
+        run(root)
+    unreadable.clear()
+    assert run(root)[0] == ["copy"]
+
+
+def test_what_is_done_when_a_signal_comes_is_noted(root):
+    class Signalled(Steps):
+        def run_in_view(self, arguments):
+            super().run_in_view(arguments)
+            if arguments[0] == "parity":
+                self._on_signal(signal.SIGTERM, None)
+
+    with pytest.raises(processes.Stopped):
+        execution.run(graph(), root, Signalled())
+    assert statuses(root) == {"first": Status.DONE, "parity": Status.DONE, "last": Status.TO_DO}
 
 
 def test_withheld_component_is_no_error(root):
@@ -224,7 +306,16 @@ def test_drawing_shows_each_components_state_and_why(root):
     assert shown[4] == "! parity  Parity  stale     <- first"
     shown = drawing.draw(states.survey(graph(1), root), running=False).splitlines()
     assert shown[0] == "3 components: 3 done" and shown[2] == "+ first   Source  done"
-    assert any("/number: value" in line for line in shown[3:5])
+    assert shown[3].endswith("/number") and shown[4] == "      value 1"
+
+
+def test_drawing_leaves_paths_whole(root):
+    _, found = run(os.path.join(root, "a-b-" * 40))
+    assert f"      {found['last'].output}" in drawing.draw(found, running=False).splitlines()
+    reason = f"changed: {found['last'].output}"
+    damaged = dataclasses.replace(found["last"], status=Status.STALE, reason=reason, manifest=None)
+    lines = drawing.draw({"last": damaged}, running=False).splitlines()
+    assert found["last"].output in [line.strip() for line in lines]
 
 
 def test_drawing_shows_what_runs_and_how_far_it_is(root):

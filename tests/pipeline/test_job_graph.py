@@ -245,7 +245,7 @@ def test_second_try_of_a_clip_or_a_shard_changes_nothing(listing, tmp_path):
 def test_job_that_leaves_no_summary_publishes_nothing(tmp_path):
     finished_job(tmp_path / "p")
     (tmp_path / "p" / "summary.jsonl").unlink()
-    with pytest.raises(errors.UserError, match=r"ended without its last file, .*p/summary.jsonl: .* machines share"):
+    with pytest.raises(errors.UserError, match=r"without its last file, .*p/summary.jsonl: .* all machines share"):
         job.read_summary(str(tmp_path / "p"))
 
 

@@ -12,7 +12,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import tensorflow as tf
@@ -76,7 +75,9 @@ def test_model_that_was_not_compared_with_the_one_served_is_refused(tmp_path, mo
     first = push(tmp_path, model).directory
     (model / "saved_model.pb").write_text("another graph")
     approve(tmp_path, model)
-    with pytest.raises(errors.UserError, match="with no pushed model, and version 1 is the newest in .*: evaluate and bless"):
+    with pytest.raises(
+        errors.UserError, match="with no pushed model, and version 1 is the newest in .*: evaluate and bless"
+    ):
         push(tmp_path, model)
     approve(tmp_path, model, over=first)
     shutil.copytree(first, tmp_path / "served" / "2")
@@ -111,6 +112,12 @@ def test_missing_and_damaged_verdicts_are_named(tmp_path, model):
     (tmp_path / "validation" / "validation.json").write_text("{}")
     with pytest.raises(errors.UserError, match="validation.json cannot be read .* pipeline.validate_export"):
         push(tmp_path, model)
+    blessing = json.loads((tmp_path / "blessing" / "blessing.json").read_text())
+    del blessing["pushed_digest"]  # as an earlier version of the command wrote it
+    approve(tmp_path, model)
+    (tmp_path / "blessing" / "blessing.json").write_text(json.dumps(blessing))
+    with pytest.raises(errors.UserError, match="blessing.json cannot be read .* pipeline.bless"):
+        push(tmp_path, model)
     os.remove(tmp_path / "blessing" / "blessing.json")
     with pytest.raises(errors.UserError, match="blessing.json cannot be read .* pipeline.bless"):
         push(tmp_path, model)
@@ -131,23 +138,29 @@ def test_failed_copy_changes_nothing(tmp_path, model, monkeypatch):
     assert shown(tmp_path / "served") == []
 
 
-def test_killed_push_leaves_no_version_and_the_next_one_sweeps_up(tmp_path, model):
-    size = 64 << 20
-    with open(model / "variables" / "variables.data-00000-of-00001", "wb") as file:
-        file.truncate(size)
-    approve(tmp_path, model)
-    served = tmp_path / "served"
-    places = {"blessing": tmp_path / "blessing", "validation": tmp_path / "validation", "push_dir": served}
-    flags = [f"--{name}={path}" for name, path in places.items()]
-    command = [sys.executable, "-m", "pipeline.push", f"--model={model}", *flags, f"--output={tmp_path / 'out'}"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    deadline = time.monotonic() + 60
-    while not any(served.glob(".push-*/model")):
-        assert process.poll() is None and time.monotonic() < deadline, "not caught halfway"
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert shown(served) == [] and any(served.glob(".push-*")) and not (tmp_path / "out").exists()
+KILLED_AMID_COPY = """
+import os, signal, sys
+from pipeline import pushing
+from stat_tf import files
+copy = files.copy
+def copy_and_die(source, target):
+    copy(source, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+files.copy = copy_and_die
+pushing.push(*sys.argv[1:])
+"""
 
+
+def test_killed_push_leaves_no_version_and_the_next_one_sweeps_up(tmp_path, model):
+    served = tmp_path / "served"
+    places = {"model": model, "blessing": tmp_path / "blessing", "validation": tmp_path / "validation"}
+    places["push_dir"] = served
+    killed = subprocess.run([sys.executable, "-c", KILLED_AMID_COPY, *map(str, places.values())], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert shown(served) == [] and any(served.glob(".push-*/model/*"))
+
+    flags = [f"--{name}={path}" for name, path in places.items()]
+    command = [sys.executable, "-m", "pipeline.push", *flags, f"--output={tmp_path / 'out'}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"Version 1 of {served} is {model}.\n"

@@ -4,6 +4,7 @@ import json
 import pathlib
 
 import pytest
+from absl import flags, logging
 
 from pipeline import artifacts, components, training_graph
 from pipeline.graph import Call
@@ -89,11 +90,42 @@ def test_signals_are_for_the_student_that_stat_trains(config):
         ("teecher:--epochs=1", "--set=teecher:... is for a node that this pipeline does not have"),
         ("--epochs=1", "names no node: write --set=NODE:--name=value"),
         ("teacher:epochs=1", "holds 'epochs=1': write one --name=value a line"),
+        (
+            "stat:--epochz=5",
+            "^Correct .*/stat.flags or --set=stat:--name=value, the flags of node stat: python -m stat_tf.train has no "
+            r"flag --epochz \(did you mean --epochs\?\).$",
+        ),
+        (
+            "evaluation:--max_class_drop=x",
+            "of node evaluation: python -m pipeline.bless does not take flag --max_class",
+        ),
+        ("student:--stage=pupil", "of node student: .* --stage=pupil: value should be one of"),
+        ("figures:--num_clips=0", "of node figures: .* --num_clips=0"),
+        ("examples:--layuot=x", "of node examples: Unknown option --layuot: .* Did you mean --layout?"),
+        ("examples:--max_num_workers=x", "Beam does not understand its options: .*max_num_workers: invalid int"),
     ],
 )
 def test_flags_of_no_use_are_named(config, flag, message):
     with pytest.raises(errors.UserError, match=message):
         make(config, node_flags=[flag])
+
+
+def test_checking_the_flags_leaves_those_of_this_process_alone(config):
+    before = flags.FLAGS.flag_values_dict()
+    make(config, node_flags=["teacher:--seed=3", "teacher:--verbosity=1"])
+    assert flags.FLAGS.flag_values_dict() == before
+    assert logging.get_verbosity() == before["verbosity"]
+
+
+def test_flags_that_may_be_repeated_are_all_handed_on(config):
+    """Several of our own, and all of Beam's, whose switches take no value."""
+    given = ["--labels=a=1", "--labels=b=2", "--save_main_session", "--no_use_public_ips", "--split=1", "--split=2"]
+    runs = ["figures:--compare_run=x", "figures:--compare_run=y"]
+    graph = make(config, node_flags=[*(f"examples:{flag}" for flag in given), *runs])
+    (command,) = commands(graph, "examples")
+    assert command[-8:] == ["--layout=folders", "--lr_size=12x16", "--lr_size=6x8", *given[:4], "--split=2"]
+    (command,) = commands(graph, "figures", examples="data", teacher="t", student="s", stat="st")
+    assert [flag for flag in command if flag.startswith("--compare")] == ["--compare_run=x", "--compare_run=y"]
 
 
 def test_missing_files_are_named(config):
@@ -126,6 +158,33 @@ def test_changed_video_or_weights_file_is_seen(config, tmp_path):
     (tmp_path / "clips" / "a.mp4").write_bytes(b"12")
     (tmp_path / "weights").write_bytes(b"2")
     assert before[0] != observed("examples") and before[1] != observed("teacher")
+
+
+def test_only_flags_that_name_files_are_looked_into(config, tmp_path, monkeypatch):
+    """A directory that is called like the value of another flag changes while the run that made it goes on."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teacher").mkdir()
+    node = make(config).nodes["teacher"]
+    assert node.component.observe(Call({}, node.parameters, {}, "")) == {}
+
+
+@pytest.mark.parametrize(
+    "flag", ["teacher:--init_from", "export:--warmup_data_dir", "export_validation:--flow_run_dir"]
+)
+def test_changed_file_in_a_store_is_seen(config, flag):
+    store = f"ram://{flag.replace(':', '')}"
+    node = make(config, node_flags=[f"{flag}={store}/x"]).nodes[flag.partition(":")[0]]
+
+    def observed():
+        (digest,) = node.component.observe(Call({}, node.parameters, {}, "")).values()
+        return digest
+
+    missing = observed()
+    files.make_dirs(f"{store}/x/within")
+    files.write_text(f"{store}/x/within/a", "1")
+    before = observed()
+    files.write_text(f"{store}/x/b", "1")
+    assert len({missing, before, observed()}) == 3 and observed() == observed()
 
 
 def version(directory, number, text):

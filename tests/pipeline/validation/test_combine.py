@@ -21,11 +21,12 @@ def combined(combiner, elements, rng):
     return combiner.extract_output(combiner.merge_accumulators(merged))
 
 
+@pytest.mark.parametrize("limit", [0, 1, 7])
 @pytest.mark.parametrize("seed", range(5))
-def test_smallest_are_kept_and_all_counted(seed):
+def test_smallest_are_kept_and_all_counted(seed, limit):
     rng = np.random.default_rng(seed)
     elements = [(int(number), f"clip {number}") for number in rng.integers(0, 50, rng.integers(1, 40))]
-    assert combined(combine.CountAndSmallest(7), elements, rng) == (len(elements), sorted(elements)[:7])
+    assert combined(combine.CountAndSmallest(limit), elements, rng) == (len(elements), sorted(elements)[:limit])
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -2,20 +2,24 @@
 
 import base64
 import dataclasses
+import errno
 import hashlib
 import html.parser
 import itertools
 import json
+import os
+import re
 import shutil
 
 import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from apache_beam.io.filesystems import FileSystems
 
 from pipeline import beam_options
-from pipeline.validation import checks, judge, measures, shard_reader, validate
-from stat_tf import errors
+from pipeline.validation import charts, checks, job, judge, measures, page_style, shard_reader, validate
+from stat_tf import errors, stores
 from stat_tf.data import info, record
 from tests import datasets
 
@@ -66,12 +70,17 @@ def data(plain, tmp_path):
     return shutil.copytree(plain, tmp_path / "data")
 
 
-def run(data, output, *, thresholds=checks.Thresholds(), arguments=(), **changes):  # noqa: B008
+def run(data, output, *, thresholds=checks.Thresholds(), arguments=(), clips_per_class=2, **changes):  # noqa: B008
     """Validates in this process: the report."""
     execution = beam_options.parse(list(arguments), 0)
     policy = checks.Policy.of(**changes)
     description = info.load(str(data))
-    validate.validate(str(data), description, str(output), execution, policy=policy, thresholds=thresholds)
+    validate.validate(
+        *(str(data), description, str(output), execution),
+        policy=policy,
+        thresholds=thresholds,
+        clips_per_class=clips_per_class,
+    )
     return json.loads((output / "report.json").read_text())
 
 
@@ -270,12 +279,16 @@ def test_damaged_record_is_named_and_said_to_be_wrong_once(sound, tmp_path, clip
     ]
 
 
+def reader_of(data):
+    reader = shard_reader.ReadShard(str(data), info.load(str(data)), checks.Thresholds(), None)
+    reader.setup()
+    return reader
+
+
 def problems_of(data):
     """What reading every shard finds, without the rest of the job."""
-    description = info.load(str(data))
-    reader = shard_reader.ReadShard(str(data), description, checks.Thresholds(), None)
-    reader.setup()
-    shards = [(split, shard) for split, members in description.shards.items() for shard in members]
+    reader = reader_of(data)
+    shards = [(split, shard) for split, members in info.load(str(data)).shards.items() for shard in members]
     read = [pair for element in shards for pair in reader.process(element)]
     return [found for kind, found in read if kind == shard_reader.PROBLEMS]
 
@@ -563,6 +576,61 @@ def test_failing_job_leaves_no_report(data, tmp_path, monkeypatch):
     with pytest.raises(RuntimeError):
         run(data, tmp_path / "report")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES])
+def test_output_that_cannot_be_written_is_named(data, tmp_path, monkeypatch, number):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    empty = job.Findings()
+    monkeypatch.setattr(job, "run", lambda *_, **__: empty)
+    with monkeypatch.context() as patch:
+        patch.setattr(FileSystems, "create", refuse)
+        with pytest.raises(errors.UserError, match=f"report cannot be written .{os.strerror(number).lower()}"):
+            run(data, tmp_path / "report")
+    monkeypatch.setattr(os, "listdir", refuse)
+    (tmp_path / "report").mkdir()
+    with pytest.raises(errors.UserError, match=f"report cannot be written .{os.strerror(number).lower()}"):
+        run(data, tmp_path / "report")
+
+
+def test_page_without_samples_has_every_other_section(data, tmp_path):
+    run(data, tmp_path / "report", clips_per_class=0)
+    page = _Page((tmp_path / "report" / "report.html").read_text())
+    assert "figure" not in page.tags and "Some clips of each class" not in page.texts
+    assert {"Clips by class", "What the frames are like", "Files"} < set(page.texts)
+
+
+@pytest.mark.parametrize("count", [17, 78, 100])
+def test_bar_has_its_share_of_the_room_beside_the_number(count):
+    bar = charts.bar(count, 100, "train")
+    assert f"width:calc((100% - 4em) * {count / 100:.3f})" in bar and f">{count}</span>" in bar
+    assert not re.search(r"\.bar [^}]*max-width", page_style.CSS)
+
+
+def test_store_of_the_dataset_is_made_ready_for_tensorflow(plain, monkeypatch):
+    connected = []
+    monkeypatch.setattr(stores, "connect", connected.append)
+    reader_of(plain)
+    assert connected == [str(plain)]
+
+
+@pytest.mark.parametrize("broken", ["TensorFlow", "Beam"])
+def test_shard_that_cannot_be_read_now_is_not_said_to_be_damaged(plain, monkeypatch, broken):
+    def unavailable(*_):
+        raise tf.errors.UnavailableError(None, None, "try later")
+
+    def refuse(*_, **__):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    reader = reader_of(plain)
+    if broken == "TensorFlow":
+        monkeypatch.setattr(tf.data, "TFRecordDataset", unavailable)
+    else:
+        monkeypatch.setattr(FileSystems, "open", refuse)
+    with pytest.raises(errors.UserError, match="train-00000-of-00002.tfrecord cannot be read .*give the command again"):
+        list(reader.process(("train", info.load(str(plain)).shards["train"][0])))
 
 
 def test_unknown_or_contradictory_checks_are_named():
