@@ -11,7 +11,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference import base as inference
 
-from pipeline import cores, progress
+from pipeline import cores, progress, staging
 from pipeline.clips_to_records import StagedRecord
 from stat_tf import signals as signals_lib
 from stat_tf import stores
@@ -225,7 +225,10 @@ class _Stage(beam.DoFn):
     def _stage(self, source: SourceClip, views: record.LrViews) -> tuple[str, tuple[str, StagedRecord]]:
         clip_id = _clip_id(source)
         staged = FileSystems.join(self._staging, hashlib.sha256(clip_id.encode()).hexdigest())
-        with FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out:
+        with (
+            staging.writing(self._staging),
+            FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out,
+        ):
             out.write(record.encode_views(source.serialized, views))
         progress.report(self._count, done=1)
         return RECORD, (source.shard, StagedRecord(clip_id, staged))
