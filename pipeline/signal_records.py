@@ -11,7 +11,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference import base as inference
 
-from pipeline import cores, progress, staging
+from pipeline import cores, progress, shard_files, staging
 from pipeline.clips_to_records import StagedRecord
 from stat_tf import signals as signals_lib
 from stat_tf import stores
@@ -102,15 +102,11 @@ def view_seed(seed: int, clip_id: str, view: int) -> np.ndarray:
 
 
 class VerifyShard(beam.DoFn):
-    """Yields (`RUN`, `Run`) for all clips of a `SourceShard`, or (`FAULT`, a sentence) for one that is damaged."""
+    """Yields (`RUN`, `Run`) for all clips of a `SourceShard`, or (`FAULT`, a sentence) for one damaged or gone."""
 
     def process(self, source: SourceShard) -> Iterator:
-        try:
-            with FileSystems.open(source.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            digest = ""
-        if digest != source.shard.sha256:
+        found = shard_files.digest(source.path)
+        if not found or found[0] != source.shard.sha256:
             yield (
                 FAULT,
                 f"Shard {source.path} is damaged: its checksum is not the one in {info.FILE_NAME}. Copy it anew or "

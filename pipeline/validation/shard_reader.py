@@ -1,18 +1,15 @@
 """A shard to what is known of each of its clips, and what is wrong with them. The work of the validation job."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Iterator
 
 import apache_beam as beam
 import cv2
 import tensorflow as tf
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
-from pipeline import progress
+from pipeline import progress, shard_files
 from pipeline.validation import checks, measures, schema
 from stat_tf import errors, stores
 from stat_tf.data import info as info_lib
@@ -103,7 +100,7 @@ class ReadShard(beam.DoFn):
         except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
             problem = problem or f"cannot be read on ({errors.brief(error)})"
         except tf.errors.OpError as error:
-            raise _unreadable(path, error) from error
+            raise shard_files.unreadable(path, error) from error
         names = ("name", "split", "num_clips", "num_read", "problem")
         yield SHARDS, dict(zip(names, (shard.name, split, shard.num_clips, num_read, problem), strict=True))
 
@@ -144,23 +141,12 @@ class ReadShard(beam.DoFn):
         return self._info.num_segments * self._info.num_snippets * self._info.num_frames
 
 
-def _unreadable(path: str, error: Exception) -> errors.UserError:
-    """What ends the job: the shard may be sound, but a store does not answer now, or a file may not be read."""
-    return errors.UserError(
-        f"{path} cannot be read ({errors.brief(error)}): check that it may be read, and give the command again."
-    )
-
-
 def _integrity_problem(path: str, shard: info_lib.Shard) -> str:
     """What is wrong with a shard as a file; "" for nothing."""
-    try:
-        if not FileSystems.exists(path):
-            return _MISSING
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            num_bytes = file.tell()
-    except OSError as error:
-        raise _unreadable(path, error) from error
+    found = shard_files.digest(path)
+    if found is None:
+        return _MISSING
+    digest, num_bytes = found
     if num_bytes != shard.num_bytes:
         return f"has {num_bytes} bytes instead of {shard.num_bytes}"
     return "" if digest == shard.sha256 else f"has another checksum than {info_lib.FILE_NAME} states"

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from apache_beam.io.filesystems import FileSystems
 
 from pipeline import signal_records, signals
 from stat_tf import errors
@@ -272,3 +273,16 @@ def test_shards_are_the_same_bytes_whatever_the_workers(root, tmp_path):
     one, two = ({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()} for name in ("one", "two"))
     assert one == two and len(one) == 7
     assert json.loads(one["dataset.json"])["signals"]["scales"] == [1.0, 0.875, 0.75]
+
+
+def test_shard_that_cannot_be_read_now_is_not_called_damaged(root, tmp_path, monkeypatch):
+    class Refused(Exception):
+        """As of a store's client: no OSError."""
+
+    def refuse(path, **_):
+        raise Refused("403 Forbidden")
+
+    monkeypatch.setattr(FileSystems, "open", refuse)
+    source = signal_records.SourceShard("train", str(root / "data" / "dataset.json"), info_lib.Shard("a", 1, 1, "0"))
+    with pytest.raises(errors.UserError, match=r"dataset.json cannot be read \(403 Forbidden\): check"):
+        list(signal_records.VerifyShard().process(source))
