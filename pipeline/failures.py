@@ -31,7 +31,7 @@ def _told(error: BaseException) -> list[str]:
 
 
 @contextlib.contextmanager
-def _announced() -> Iterator[str]:
+def _announced() -> Iterator[None]:
     """Makes the file that tells workers that their job goes on; see `worker.RUNNING`."""
     try:
         handle, running = tempfile.mkstemp(prefix="stat_tf-job-")
@@ -42,23 +42,14 @@ def _announced() -> Iterator[str]:
     os.close(handle)
     os.environ[worker.RUNNING] = running
     try:
-        yield running
+        yield
     finally:
+        worker.end_all()
         del os.environ[worker.RUNNING]
-        _end_workers(running)
-
-
-def _end_workers(running: str) -> bool:
-    """Lets workers end within a second or so; returns whether they were to go on until now."""
-    try:
-        os.remove(running)
-    except FileNotFoundError:
-        return False
-    return True
 
 
 @contextlib.contextmanager
-def _deaths_noted(deaths: list[str], running: str) -> Iterator[None]:
+def _deaths_noted(deaths: list[str]) -> Iterator[None]:
     """Notes the deaths of worker processes; at the first, ends the others and interrupts the main thread.
 
     Beam would go on waiting for the dead one, be it at once or when the others have done their share.
@@ -73,7 +64,7 @@ def _deaths_noted(deaths: list[str], running: str) -> Iterator[None]:
                 original(failed)
             return
         deaths.append(str(failed.exc_value))
-        if _end_workers(running) and interrupts:
+        if worker.end_all() and interrupts:
             signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
 
     def interrupt(number: int, _: FrameType | None) -> None:
@@ -85,7 +76,7 @@ def _deaths_noted(deaths: list[str], running: str) -> Iterator[None]:
     try:
         yield
     finally:
-        _end_workers(running)
+        worker.end_all()
         for thread in threading.enumerate():  # those that Beam, when it is interrupted, does not wait for
             if thread.name == _WORKER_THREAD:
                 thread.join(_LONGEST_END)
@@ -104,7 +95,7 @@ def explained() -> Iterator[None]:
     """
     deaths = []
     try:
-        with _announced() as running, _deaths_noted(deaths, running):
+        with _announced(), _deaths_noted(deaths):
             yield
     except BaseException as error:
         explanation = _explanation(error, deaths)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from types import FrameType
 
+from pipeline import worker
 from stat_tf import errors
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,6 +32,7 @@ def in_order(state: str) -> Iterator[None]:
 
     def tell(number: int, frame: FrameType | None) -> None:
         told.append(number)
+        worker.end_all()  # Beam, which waits for them, may have lost the thread by which it would end them
         if len(told) == 1:  # or the next one would end the undoing
             raise _Told
 

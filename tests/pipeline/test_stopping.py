@@ -7,7 +7,7 @@ import threading
 import apache_beam as beam
 import pytest
 
-from pipeline import beam_options, staging, stopping
+from pipeline import beam_options, staging, stopping, worker
 from stat_tf import errors
 
 
@@ -45,6 +45,19 @@ def test_second_signal_does_not_end_the_undoing():
             os.kill(os.getpid(), signal.SIGTERM)
             undone.append(True)
     assert undone
+
+
+def test_workers_are_told_to_end_before_anything_waits_for_them(tmp_path, monkeypatch):
+    running = tmp_path / "running"
+    running.touch()
+    monkeypatch.setenv(worker.RUNNING, str(running))
+    seen = []
+    with pytest.raises(errors.StoppedBySignal), stopping.in_order(""):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:
+            seen.append(running.exists())
+    assert seen == [False]
 
 
 def test_signal_that_is_ignored_stays_so():
