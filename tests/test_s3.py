@@ -162,7 +162,7 @@ def test_videos_to_predictions_with_every_path_in_s3(store, tmp_path):
     )  # fmt: skip
     assert "train: 4 clips in 2 files" in out and err == ""
     assert not (ROOT / "s3:").exists(), "a path in S3 was taken for one of this machine"
-    assert {key.split("/")[0] for key in store.names()} == {"videos", "data"}, "something is left of the building"
+    assert not [key for key in store.names() if ".building" in key], "something is left of the building"
     assert store.read("data/rejected.jsonl") == b""
 
     out, err = store.run("pipeline.validate_examples", f"--data_dir={STORE}/data", f"--output={STORE}/report")
