@@ -46,6 +46,7 @@ def push(model: str, blessing_dir: str, validation_dir: str, push_dir: str) -> P
       UserError: The model is not blessed or validated, or not the one that was, or was not compared with the newest
         version; or it cannot be copied.
     """
+    versions.check_base(push_dir, "push_dir")
     try:
         contents = digests.of_files(model)
     except OSError as error:

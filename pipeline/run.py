@@ -61,6 +61,7 @@ def main() -> int:
         validate_examples=_VALIDATE.value,
         signals=_SIGNALS.value,
     )
+    versions.check_base(push_dir, "push_dir")
     graph, keep = training_graph.make(settings), _CODE_CHANGES.value == "keep"
     if _SHOW.value:
         print(drawing.draw(states.survey(graph, output, keep), processes.is_locked(output)))

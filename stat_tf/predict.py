@@ -27,9 +27,9 @@ FLAGS = flags.FLAGS
 flags.DEFINE_string(
     "model", None, "EXPORT/VERSION as stat_tf.export wrote it; EXPORT stands for its newest.", required=True
 )
-flags.DEFINE_list("videos", [], "Video files, separated by commas.")
-flags.DEFINE_list(
-    "frames", [], "Frames at the sensor's size: .npy files or directories of images, separated by commas."
+flags.DEFINE_multi_string("videos", [], "Video files, separated by commas; repeatable.")
+flags.DEFINE_multi_string(
+    "frames", [], "Frames at the sensor's size: .npy files or directories of images, separated by commas; repeatable."
 )
 flags.DEFINE_integer(
     "num_snippets",
@@ -39,6 +39,10 @@ flags.DEFINE_integer(
 )
 flags.DEFINE_bool("flips", False, "Average over each clip and its mirror image.")
 flags.DEFINE_enum("format", "table", ["table", "jsonl"], "How to print: to read, or a line of JSON an input.")
+
+
+def _paths(given: list[str]) -> list[str]:
+    return [path for text in given for path in text.split(",") if path]
 
 
 def main() -> int:
@@ -55,8 +59,8 @@ def main() -> int:
     sys.stderr.reconfigure(errors="backslashreplace")
     model = serving.ServedModel(FLAGS.model)
     show = prediction.to_json if FLAGS.format == "jsonl" else prediction.to_text
-    work = [(inputs.clips_from_video, path) for path in FLAGS.videos]
-    work += [(inputs.clips_from_frames, path) for path in FLAGS.frames]
+    work = [(inputs.clips_from_video, path) for path in _paths(FLAGS.videos)]
+    work += [(inputs.clips_from_frames, path) for path in _paths(FLAGS.frames)]
     exit_code = 0
     for read, path in tqdm.tqdm(work, desc="predicting", unit="clip", disable=None if len(work) > 1 else True):
         try:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 
-from stat_tf import files
+from stat_tf import errors, files
 
 # The file that makes a directory a SavedModel. In a remote store it is written last: a version without it is still
 # being written, or never will be.
@@ -34,3 +34,13 @@ def newest(directory: str) -> int:
 def following(directory: str) -> int:
     """The number for the next version: above all that are taken, so that none ever stands for two models."""
     return max(numbers(directory), default=0) + 1
+
+
+def check_base(directory: str, flag: str) -> None:
+    """Checks that a directory is one of versions, or none yet.
+
+    Raises:
+      UserError: It is itself a version: what is put into it would not be found, and what is in it not compared with.
+    """
+    if files.exists(os.path.join(directory, GRAPH_NAME)):
+        raise errors.UserError(f"--{flag}={directory} is a version, with a {GRAPH_NAME}: give the directory above it.")

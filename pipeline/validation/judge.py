@@ -143,9 +143,10 @@ def _not_compared(findings: job.Findings) -> Iterator[tuple]:
 def _balance(info: info_lib.DatasetInfo, findings: job.Findings, max_imbalance: float) -> Iterator[tuple]:
     """Looks for classes without clips, or with few, as `dataset.json` states them: what is amiss is said elsewhere."""
     for split in ("train", "test"):
-        counts = (
-            {name: info.counts.get(split, {}).get(name, 0) for name in info.classes} if split in info.counts else {}
-        )
+        if info.classes and not any(info.counts.get(split, {}).values()):
+            yield "missing_class", split, f"No class has clips in {split}."
+            continue
+        counts = {name: info.counts.get(split, {}).get(name, 0) for name in info.classes}
         for name in (name for name, count in counts.items() if not count):
             yield "missing_class", split, f"The class {name} has no clips in {split}."
         present = {name: count for name, count in counts.items() if count}

@@ -150,8 +150,9 @@ def write(
       The version's directory, `export_dir/N`.
 
     Raises:
-      UserError: `export_dir` cannot be written.
+      UserError: `export_dir` cannot be written, or is a version.
     """
+    versions.check_base(export_dir, "output")
     try:
         files.make_dirs(export_dir)
         # Not an integer, so TF Serving passes over it while it is being written. Beside a remote store, it is here.

@@ -471,6 +471,14 @@ def test_brighter_test_split_is_a_drift(tmp_path):
     assert f"is {train:.1f} in train and {test:.1f} in test" in report["anomalies"][0]["message"]
 
 
+def test_split_without_any_clip_is_warned_of(tmp_path):
+    datasets.write_dataset(tmp_path / "data", clips={"train": 2}, make_frames=textures(itertools.count(300)))
+    report = run(tmp_path / "data", tmp_path / "report")
+    assert [(a["check"], a["message"]) for a in report["anomalies"]] == [
+        ("missing_class", "No class has clips in test.")
+    ]
+
+
 def test_missing_and_rare_classes_are_warned_of(tmp_path):
     datasets.write_dataset(
         tmp_path / "data",
