@@ -1,4 +1,4 @@
-"""What a teacher's logits say, beside its attention: soft labels, and how sure it is. Not in the paper.
+"""What a teacher's logits say, beside its attention: soft labels. Not in the paper.
 
 Pure functions of tensors, in float32; B counts clips.
 """
@@ -22,19 +22,3 @@ def soft_label_loss(student_logits: tf.Tensor, teacher_logits: tf.Tensor, temper
     teacher = tf.nn.log_softmax(tf.cast(teacher_logits, tf.float32) / temperature)
     student = tf.nn.log_softmax(tf.cast(student_logits, tf.float32) / temperature)
     return temperature**2 * tf.reduce_sum(tf.exp(teacher) * (teacher - student), axis=1)
-
-
-def teacher_confidence(teacher_logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
-    """How far a teacher is to be believed of each clip.
-
-    Args:
-      teacher_logits: [B, classes], any float dtype.
-      targets: float32 [B, classes], the label's distribution. What it lacks to 1, where a clip or a part of a blend
-        has no label, counts as the likeliest class.
-
-    Returns:
-      float32 [B] in 0-1: the probability it gives the label; of a clip without one, that of its likeliest class.
-    """
-    probabilities = tf.nn.softmax(tf.cast(teacher_logits, tf.float32))
-    unlabeled = 1.0 - tf.reduce_sum(targets, axis=1)
-    return tf.reduce_sum(targets * probabilities, axis=1) + unlabeled * tf.reduce_max(probabilities, axis=1)

@@ -86,9 +86,6 @@ _SETTINGS = (
         "cross-entropy, which, as a mean over all clips, counts less by the share of these. Default: unlabeled in "
         "stage unsupervised, which reads no label of either, else train.",
     ),
-    flags.DEFINE_float(
-        "mixup", 0.0, "Blend each clip with another, HR and LR alike, by shares drawn from Beta(mixup, mixup); 0: no."
-    ),
     # The losses (equation 4, Table 1); those of transfer are of stages stat and unsupervised.
     flags.DEFINE_enum("weights", "fixed", ["fixed", "rolling"], "Transfer: loss weights over the epochs."),
     flags.DEFINE_string(
@@ -106,13 +103,6 @@ _SETTINGS = (
         "soft_label_weight", 0.0, "Transfer: weight of the teacher's soft labels beside equation 4; 0: none."
     ),
     flags.DEFINE_float("temperature", None, "Transfer: of the soft labels. Default: 3."),
-    flags.DEFINE_bool(
-        "confidence_weighting",
-        False,
-        "Transfer: a clip's SAT, TAT and soft labels count as much as the probability that the teacher gives its "
-        "label, or, where it has none, its likeliest class; blends, of which it is less sure, count less.",
-    ),
-    flags.DEFINE_float("label_smoothing", 0.0, "Share of the cross-entropy's target spread over all classes.", 0, 1),
     # Optimisation.
     flags.DEFINE_integer("epochs", 50, "Epochs in all.", 1),
     flags.DEFINE_integer("batch_size", 256, "Clips a step, over all devices together.", 1),

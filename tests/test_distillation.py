@@ -1,4 +1,4 @@
-"""Soft labels and the teacher's confidence, against NumPy and SciPy's definitions."""
+"""Soft labels, against NumPy and SciPy's definitions."""
 
 import numpy as np
 import pytest
@@ -43,18 +43,3 @@ def test_gradient_keeps_its_scale_at_high_temperature():
 def test_losses_of_half_precision_logits_are_float32():
     half = tf.constant(STUDENT, tf.bfloat16)
     assert distillation.soft_label_loss(half, half, 1.0).dtype == tf.float32
-    assert distillation.teacher_confidence(half, tf.zeros([20, 7])).dtype == tf.float32
-
-
-def test_confidence_is_the_labels_probability_or_the_likeliest_class():
-    probabilities = special.softmax(np.float64(TEACHER), axis=1)
-    labels = GENERATOR.integers(0, 7, 20)
-    targets = np.eye(7, dtype=np.float32)[labels]
-    targets[::3] = 0  # these have no label
-    targets[1] = [0.75, 0.25, 0, 0, 0, 0, 0]  # a blend
-    targets[2] = [0, 0, 0.25, 0, 0, 0, 0]  # a quarter of a blend with a clip that has no label
-    expected = probabilities[np.arange(20), labels]
-    expected[::3] = probabilities.max(axis=1)[::3]
-    expected[1] = 0.75 * probabilities[1, 0] + 0.25 * probabilities[1, 1]
-    expected[2] = 0.25 * probabilities[2, 2] + 0.75 * probabilities[2].max()
-    np.testing.assert_allclose(distillation.teacher_confidence(tf.constant(TEACHER), targets), expected, rtol=1e-5)

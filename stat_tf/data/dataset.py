@@ -17,7 +17,6 @@ import tensorflow as tf
 from stat_tf import errors, files, stores
 from stat_tf.data import augment, degrade, record, shares, sizes
 from stat_tf.data import info as info_lib
-from stat_tf.data import mixup as mixup_lib
 from stat_tf.data import views as views_lib
 
 VIEWS = views_lib.VIEWS
@@ -169,7 +168,6 @@ def training_dataset(
     stream: str = "rgb",
     views: Sequence[str] = VIEWS,
     labeled: bool = True,
-    mixup: float = 0.0,
     share: shares.Share | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of epochs `start_epoch` to `num_epochs - 1`, one after another.
@@ -188,15 +186,13 @@ def training_dataset(
       stream: One of `streams.STREAMS`. LR flow is the stored one, cropped and mirrored as the HR flow is.
       views: Which of "hr" and "lr" the batches hold; what is not asked for is not computed.
       labeled: Whether to read labels; if not, every clip is as one without.
-      mixup: Alpha of `mixup.pair`; 0 for clips as they are.
       share: This process's replicas, to each of which its part of every batch is dealt in turn; None for one
         device, to which all of it goes.
 
     Returns:
       Batches of `id` (string [B]), `label` (int64 [B], `record.UNLABELED` where there is none),
       `hr` (uint8 [B, K, T, *crop_size, C]) and `lr` (uint8 [B, K, T, *lr_size, C]), C = 3, or 2 for flow;
-      with `mixup` also what `mixup.blend` adds, with a share `position` (int64 [B], in the global batch) and
-      `weight` (float32 [B], as of `Share.deal`).
+      with a share also `position` (int64 [B], in the global batch) and `weight` (float32 [B], as of `Share.deal`).
     """
     look = views_lib.draw(info, augmentation=augmentation, degradation=degradation, stream=stream, views=views)
 
@@ -215,7 +211,6 @@ def training_dataset(
         start_epoch=start_epoch,
         start_batch=start_batch,
         num_epochs=num_epochs,
-        mixup=mixup,
         share=share,
     )
 
@@ -231,7 +226,6 @@ def epochs(
     start_epoch: int = 0,
     start_batch: int = 0,
     num_epochs: int = 1,
-    mixup: float = 0.0,
     share: shares.Share | None = None,
 ) -> tf.data.Dataset:
     """Shuffled batches of epochs, whatever is read of a record; the arguments are `training_dataset`'s.
@@ -246,7 +240,6 @@ def epochs(
       start_epoch: The first epoch.
       start_batch: How many of its batches are left out.
       num_epochs: The epoch before which to stop.
-      mixup: Alpha of `mixup.pair`.
       share: This process's replicas.
     """
 
@@ -267,10 +260,6 @@ def epochs(
         # Counted before: what clips and batches look like depends on their position in the whole epoch.
         clips = clips.enumerate().skip(skipped * batch_size)
         load_clip = functools.partial(load_at, epoch)
-        if mixup:
-            pair_seed = tf.random.fold_in(tf.constant([seed, 1], tf.int64), epoch)
-            clips = mixup_lib.pair(clips, batch_size, mixup, pair_seed)
-            load_clip = functools.partial(mixup_lib.load_pair, load_clip)
         return _batches(clips, load_clip, info.num_clips(*splits), batch_size=batch_size, share=share)
 
     return _finish(tf.data.Dataset.range(start_epoch, num_epochs).flat_map(one_epoch))

@@ -21,7 +21,6 @@ _OF_TRANSFER = (
     "distance",
     "soft_label_weight",
     "temperature",
-    "confidence_weighting",
     "train_splits",
 )
 # What this package decides by itself.
@@ -77,9 +76,7 @@ def read(config_dir: str, stage: str, stream: str, train_flags: Sequence[str]) -
     if stream != "rgb":
         settings["stream"] = stream
     if stage == "unsupervised":
-        # It reads no label, so it has none to smooth or to evaluate by.
-        settings["eval_split"] = ""
-        settings.pop("label_smoothing", None)
+        settings["eval_split"] = ""  # it reads no label to evaluate by
     return settings
 
 

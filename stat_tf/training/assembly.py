@@ -29,8 +29,6 @@ def build(config: RunConfig, info: info_lib.DatasetInfo) -> TransferModel:
         weights=resolve.weights_at(config, 0),
         squared=config.distance == "squared",
         temperature=config.temperature,
-        confidence_weighting=config.confidence_weighting,
-        label_smoothing=config.label_smoothing,
         labeled=config.labeled,
         accumulation_steps=config.accumulation_steps,
     )
@@ -125,7 +123,6 @@ def training_data(
         stream=config.stream,
         views=views,
         labeled=config.labeled,
-        mixup=config.mixup,
         share=share,
     )
 

@@ -29,7 +29,6 @@ def settle(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> dict[str,
     for condition, flag, reason in (
         (settings["stage"] == "teacher", "--stage=teacher", "a teacher reads HR frames"),
         (settings["teacher_run"], f"--teacher_run={settings['teacher_run']}", "they are what their teacher said"),
-        (settings["mixup"], f"--mixup={settings['mixup']}", "a teacher would have to see the blended HR frames"),
         (settings["stream"] != "rgb", f"--stream={settings['stream']}", "they are of RGB frames"),
         (
             settings["eval_split"] not in ("", "test"),

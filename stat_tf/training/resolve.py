@@ -28,7 +28,6 @@ _TRANSFER_ONLY = {
     "train_splits": None,
     "soft_label_weight": 0.0,
     "temperature": None,
-    "confidence_weighting": False,
 }
 _DEFAULT_OVERALL_WEIGHTS = {"stat": "1/3,1/3,1/3", "unsupervised": "0,1/2,1/2"}
 _DEFAULT_ROLLING_PERIOD, _DEFAULT_TEMPERATURE = 10, 3.0
@@ -49,8 +48,6 @@ _NOT_NEGATIVE = (
     "warmup_epochs",
     "color_jitter",
     "soft_label_weight",
-    "label_smoothing",
-    "mixup",
     "seed",
     "checkpoint_steps",
 )
@@ -156,11 +153,7 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
         from_signals.check_views(config, info)
     if not all(0 < scale <= 1 for scale in config.scales):
         raise errors.UserError(f"--scales={settings['scales']} must all be above 0 and at most 1.")
-    weights = weights_at(config, 0)  # raises where they do not go together
-    if config.confidence_weighting and not weights.transfers:
-        raise errors.UserError(
-            "--confidence_weighting weighs SAT, TAT and soft labels, of which none has a weight: leave it out."
-        )
+    weights_at(config, 0)  # raises where they do not go together
     others = {}
     if initial is not None:
         _check_initial(config, initial)
@@ -197,10 +190,6 @@ def _check_ranges(settings: Mapping[str, Any]) -> None:
                     f"--{name} belongs to --stage={' and '.join(TRANSFER_STAGES)}; stage {settings['stage']} has no "
                     "teacher: leave it out."
                 )
-    if settings["stage"] == "unsupervised" and settings["label_smoothing"]:
-        raise errors.UserError(
-            "--label_smoothing smooths labels, of which stage unsupervised reads none: leave it out."
-        )
     if settings["temperature"] is not None and not settings["soft_label_weight"]:
         raise errors.UserError("--temperature softens the soft labels, which have no weight: add --soft_label_weight.")
     for name in ("rolling_period", "temperature"):
@@ -220,9 +209,8 @@ def _check_ranges(settings: Mapping[str, Any]) -> None:
         )
     if settings["stream"] == "flow" and settings["color_jitter"]:
         raise errors.UserError("--color_jitter changes colours, of which optical flow has none: leave it out.")
-    for name in ("momentum", "label_smoothing"):
-        if not 0 <= settings[name] < 1:
-            raise errors.UserError(f"--{name} must be at least 0 and below 1, got {settings[name]}.")
+    if not 0 <= settings["momentum"] < 1:
+        raise errors.UserError(f"--momentum must be at least 0 and below 1, got {settings['momentum']}.")
 
 
 def _initial_weights(settings: Mapping[str, Any], initial: RunConfig | None) -> tuple[str, bool]:

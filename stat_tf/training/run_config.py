@@ -95,9 +95,6 @@ class RunConfig:
       unlabeled_fingerprint: Digest of the unlabelled shards' checksums, if they are trained on; else "".
       soft_label_weight: Of the soft-label loss beside equation 4.
       temperature: Of the soft labels.
-      confidence_weighting: Whether a clip's transfer terms count as much as the teacher is sure of it.
-      label_smoothing: The share of the cross-entropy's target spread evenly over the classes.
-      mixup: Alpha of the Beta distribution that clips are blended by; 0 for none.
       signals_fingerprint: Digest of the checksums of the shards of teacher signals that the run reads in place of HR
         frames and a teacher; "" where it reads none.
     """
@@ -154,9 +151,6 @@ class RunConfig:
     unlabeled_fingerprint: str = ""
     soft_label_weight: float = 0.0
     temperature: float = 3.0
-    confidence_weighting: bool = False
-    label_smoothing: float = 0.0
-    mixup: float = 0.0
     checkpoint_steps: int = 100
     max_to_keep: int = 2
     signals_fingerprint: str = ""

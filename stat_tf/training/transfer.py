@@ -31,8 +31,7 @@ class TransferModel(tf.keras.Model):
     cross-entropy, and no part in the means of what needs a label.
 
     Batches are dicts of `label` (int64 [B]), the student's view (uint8 [B, K, T, h, w, C]), with a
-    teacher `hr` (uint8 [B, K, T, H, W, C]) or its stored signals (float16 [B, ...] by `signals.NAMES`), with mixup
-    `partner_label` and `share` (of `mixup.blend`) and,
+    teacher `hr` (uint8 [B, K, T, H, W, C]) or its stored signals (float16 [B, ...] by `signals.NAMES`) and,
     on several replicas, what `data.shares` adds: `position` (int64 [B]), in the global batch, and `weight`
     (float32 [B]), all 1, or all 0 for a filler.
     """
@@ -47,8 +46,6 @@ class TransferModel(tf.keras.Model):
         weights: LossWeights,
         squared: bool = False,
         temperature: float = 3.0,
-        confidence_weighting: bool = False,
-        label_smoothing: float = 0.0,
         labeled: bool = True,
         accumulation_steps: int = 1,
     ):
@@ -62,9 +59,6 @@ class TransferModel(tf.keras.Model):
           weights: Those of the first epoch.
           squared: Whether distances are squared (the text of section 3.2) or not (eq. 2 and 3).
           temperature: Of the soft labels.
-          confidence_weighting: Whether a clip's SAT, TAT and soft labels count as much as the teacher is sure
-            of its class (`distillation.teacher_confidence`).
-          label_smoothing: The share of the cross-entropy's target spread evenly over the classes, 0-1.
           labeled: Whether clips have labels; without, the metrics that need them are left out.
           accumulation_steps: Parts in which a replica's share of a batch goes through the networks,
             one after another; their gradients are added up for one update.
@@ -77,8 +71,6 @@ class TransferModel(tf.keras.Model):
         self._view = view
         self._squared = squared
         self._temperature = temperature
-        self._confidence_weighting = confidence_weighting
-        self._label_smoothing = label_smoothing
         self._accumulation_steps = accumulation_steps
         # A bound method is no trackable attribute: Keras and checkpoints do not look behind it.
         self._teacher_activations = teacher.activations if teacher is not None and weights.transfers else None
@@ -92,7 +84,6 @@ class TransferModel(tf.keras.Model):
         if self.transfers:
             names = (*names, "sat", "tat", *SAT_METRICS, *TAT_METRICS)
             names += ("soft_labels",) if weights.soft_labels > 0 else ()
-            names += ("confidence",) if confidence_weighting else ()
         self._means = {name: tf.keras.metrics.Mean(name=name) for name in names}
 
     @property
@@ -190,7 +181,7 @@ class TransferModel(tf.keras.Model):
     ) -> dict[str, tf.Tensor]:
         """Equation 4 and its terms, each float32 [B]; the terms without the overall weights."""
         ce_weight, sat_weight, tat_weight, soft_weight, *layer_weights = tf.unstack(self._term_weights)
-        cross_entropy = _training_cross_entropy(batch, student.logits, self._label_smoothing)
+        cross_entropy = _cross_entropy(batch["label"], student.logits)
         if teacher is None:
             return {"ce": cross_entropy, "loss": ce_weight * cross_entropy}
         sat = attention.map_distances(student.stages, teacher.maps, self._squared)
@@ -210,10 +201,6 @@ class TransferModel(tf.keras.Model):
         if "soft_labels" in self._means:
             terms["soft_labels"] = distillation.soft_label_loss(student.logits, teacher.logits, self._temperature)
             transfer += soft_weight * terms["soft_labels"]
-        if self._confidence_weighting:
-            targets = _targets(batch, teacher.logits.shape[1])
-            terms["confidence"] = distillation.teacher_confidence(teacher.logits, targets)
-            transfer *= terms["confidence"]
         terms["loss"] = ce_weight * cross_entropy + transfer
         return terms
 
@@ -247,28 +234,6 @@ def _cross_entropy(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     known = tf.maximum(labels, 0)
     logits = tf.cast(logits, tf.float32)
     return _labeled(labels) * tf.nn.sparse_softmax_cross_entropy_with_logits(known, logits)
-
-
-def _training_cross_entropy(batch: dict[str, tf.Tensor], logits: tf.Tensor, label_smoothing: float) -> tf.Tensor:
-    """The cross-entropy of clips, blended ones too, float32 [B]."""
-    cross_entropy, labeled = _cross_entropy(batch["label"], logits), _labeled(batch["label"])
-    if "share" in batch:
-        share, partner = batch["share"], batch["partner_label"]
-        cross_entropy = share * cross_entropy + (1.0 - share) * _cross_entropy(partner, logits)
-        labeled = share * labeled + (1.0 - share) * _labeled(partner)
-    if label_smoothing > 0:
-        of_any_class = -tf.reduce_mean(tf.nn.log_softmax(tf.cast(logits, tf.float32)), axis=1)
-        cross_entropy = (1.0 - label_smoothing) * cross_entropy + label_smoothing * labeled * of_any_class
-    return cross_entropy
-
-
-def _targets(batch: dict[str, tf.Tensor], classes: int) -> tf.Tensor:
-    """The labels' distribution, float32 [B, classes]; `UNLABELED` has no class."""
-    own = tf.one_hot(batch["label"], classes)
-    if "share" not in batch:
-        return own
-    share = batch["share"][:, tf.newaxis]
-    return share * own + (1.0 - share) * tf.one_hot(batch["partner_label"], classes)
 
 
 def _hits(labels: tf.Tensor, logits: tf.Tensor, k: int) -> tf.Tensor:

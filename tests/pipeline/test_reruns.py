@@ -15,7 +15,7 @@ from stat_tf import digests, errors, processes, versions
 from stat_tf.data import info
 
 # Flags of a training that its weights do not show, as they are pretended here.
-NOT_IN_WEIGHTS = ("label_smoothing", "log_steps")
+NOT_IN_WEIGHTS = ("clip_norm", "log_steps")
 
 
 def text_of(directory):
@@ -173,7 +173,7 @@ def test_other_videos_run_all_and_touched_ones_the_build_alone(world):
     [
         # Other weights, an otherwise described network of the same, and what a run does not depend on.
         ("teacher:--seed=1", ["teacher", "stat", *EXPORTED, "push", "figures"]),
-        ("teacher:--label_smoothing=0.1", ["teacher", "stat", "evaluation", "figures"]),
+        ("teacher:--clip_norm=5", ["teacher", "stat", "evaluation", "figures"]),
         ("teacher:--log_steps=7", ["teacher"]),
     ],
 )

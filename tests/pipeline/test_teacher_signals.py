@@ -144,9 +144,8 @@ def test_losses_from_signals_are_the_online_losses_on_the_same_views(tmp_path, b
     teacher, _ = checkpoints.load_recognizer(str(teacher_run))
     student = checkpoints.load_recognizer(str(_student_of(tmp_path, data, network)))[0]
     weights = LossWeights(0.3, 0.3, 0.4, soft_labels=0.5)
-    common = {"weights": weights, "confidence_weighting": True}
-    online = TransferModel(student, teacher, **common)
-    offline = TransferModel(student, stored_signals=True, **common)
+    online = TransferModel(student, teacher, weights=weights)
+    offline = TransferModel(student, stored_signals=True, weights=weights)
     look = views.draw(source, augmentation=AUGMENTATION, degradation=degrade.Degradation((12, 16), 0.0, 0.0))
     stored = examples(tmp_path / "signals", "train")
     for serialized in tf.data.TFRecordDataset([str(data / shard.name) for shard in source.shards["train"]]):

@@ -63,12 +63,10 @@ def test_test_split_picks_no_checkpoint_unless_asked(tmp_path):
 
 
 def test_what_is_the_commands_own_is_left_to_it(tmp_path):
-    (tmp_path / "stat.flags").write_text(
-        "--stage=stat\n--seed=7\n--run_dir=x\n--teacher_run=y\n--label_smoothing=0.1\n"
-    )
-    assert settings.read(str(tmp_path), "stat", "rgb", []) == {"eval_split": "", "label_smoothing": "0.1"}
-    # Without a file of its own, stage unsupervised has stage stat's; it has no labels to smooth.
-    assert settings.read(str(tmp_path), "unsupervised", "rgb", []) == {"eval_split": ""}
+    (tmp_path / "stat.flags").write_text("--stage=stat\n--seed=7\n--run_dir=x\n--teacher_run=y\n--clip_norm=5\n")
+    assert settings.read(str(tmp_path), "stat", "rgb", []) == {"eval_split": "", "clip_norm": "5"}
+    # Without a file of its own, stage unsupervised has stage stat's.
+    assert settings.read(str(tmp_path), "unsupervised", "rgb", []) == {"eval_split": "", "clip_norm": "5"}
 
 
 def test_true_and_false_are_the_same_in_any_spelling():

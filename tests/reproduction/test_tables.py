@@ -87,10 +87,7 @@ def test_rows_hold_together(name):
             baseline = table.row(row.compared_with)
             assert baseline.stage == "student_longer"
             assert (baseline.start, baseline.lr_size, baseline.streams) == (row.start, row.lr_size, row.streams)
-            of_transfer = {"weights", "overall_weights", "sat_weights", "tat_weights"} | {
-                "soft_label_weight",
-                "confidence_weighting",
-            }
+            of_transfer = {"weights", "overall_weights", "sat_weights", "tat_weights", "soft_label_weight"}
             assert dict(baseline.flags) == {key: row.flags[key] for key in set(row.flags) - of_transfer}
         for flag in ("overall_weights", "sat_weights", "tat_weights"):
             if flag in row.flags:

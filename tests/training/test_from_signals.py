@@ -48,12 +48,12 @@ def epochs(signals_dir, splits=("train",), **options):
 
 def test_stages_train_from_signals_alone(root, tmp_path):
     common = {"batch_size": 4, "epochs": 1}
-    options = {"soft_label_weight": 0.5, "confidence_weighting": True, "train_splits": "train,unlabeled"}
+    options = {"soft_label_weight": 0.5, "train_splits": "train,unlabeled"}
     first = {"stage": "unsupervised", "init_run": str(root / "student")}
     train(root / "signals", tmp_path / "unsupervised", **first | common)
     train(root / "signals", tmp_path / "stat", init_run=str(tmp_path / "unsupervised"), **common | options)
     [entry] = map(json.loads, (tmp_path / "stat" / "history.jsonl").read_text().splitlines())
-    assert entry["step"] == 3 and 0 < entry["confidence"] < 1 and entry["sat_1"] > 0 and entry["tat_hidden"] > 0
+    assert entry["step"] == 3 and entry["soft_labels"] > 0 and entry["sat_1"] > 0 and entry["tat_hidden"] > 0
     config, data = resolve.RunConfig.load(str(tmp_path / "stat")), info_lib.load(str(root / "kept"))
     assert config.from_signals and config.data_fingerprint == data.fingerprint("train")
     assert config.unlabeled_fingerprint == data.fingerprint("unlabeled") and not config.teacher_run
@@ -144,7 +144,6 @@ def test_damaged_shard_is_named(root, tmp_path):
     [
         ({"stage": "teacher"}, "--stage=teacher does not go with .*: a teacher reads HR frames"),
         ({"teacher_run": "teacher"}, "--teacher_run=teacher does not go with .*what their teacher said"),
-        ({"mixup": 0.2}, "--mixup=0.2 does not go with .*blended HR frames"),
         ({"stream": "flow"}, "--stream=flow does not go with .*RGB"),
         ({"eval_split": "train"}, "--eval_split=train does not go with"),
         ({"scales": "1,1/2"}, r"--scales asks for \(1.0, 0.5\), but the views in .* were made with \(1.0, 0.75\)"),

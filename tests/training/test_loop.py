@@ -42,9 +42,6 @@ SETTINGS = {
     "train_splits": "unlabeled,train",
     "soft_label_weight": 0.8,
     "temperature": 2.5,
-    "confidence_weighting": True,
-    "label_smoothing": 0.15,
-    "mixup": 0.6,
 }
 
 
@@ -83,8 +80,7 @@ def test_network_and_teacher_are_the_configured_ones(root, config, model):
 def test_losses_are_the_configured_ones(config, model):
     assert model._squared and model._view == "lr"
     np.testing.assert_allclose(model._term_weights, [0.5, 0.3, 0.2, 0.8, 0.1, 0.2, 0.3, 0.4, 0.6, 0.7], rtol=1e-6)
-    options = model._temperature, model._confidence_weighting, model._label_smoothing
-    assert options == (2.5, True, 0.15)
+    assert model._temperature == 2.5
     rolling = dataclasses.replace(config, weights="rolling", rolling_period=2)
     assert resolve.weights_at(rolling, 2).sat_stages == (0.3, 0.4, 0.2, 0.1)
     assert resolve.weights_at(rolling, 2).ce == 0.5
@@ -128,7 +124,6 @@ def test_data_is_the_configured_one(root, config, monkeypatch):
         "stream": "rgb",
         "views": ("hr", "lr"),
         "labeled": True,
-        "mixup": 0.6,
         "share": None,
     }
     args, rest = calls["evaluation_dataset"]

@@ -137,7 +137,7 @@ FEWER = [(2, "step 2 of epoch 1"), (2, "epoch 1"), (2, "step 2 of epoch 2"), (3,
     [
         (1, {}, EVALUATED),
         (1, {"eval_split": "", "checkpoint_steps": 0, "optimizer": "adamw"}, NOT_EVALUATED),
-        (2, {"strategy": "mirrored", "stage": "unsupervised", "mixup": 0.4, "weights": "rolling"}, FEWER),
+        (2, {"strategy": "mirrored", "stage": "unsupervised", "weights": "rolling"}, FEWER),
     ],
     ids=["evaluated", "not evaluated", "two replicas"],
 )

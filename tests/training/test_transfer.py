@@ -205,18 +205,6 @@ def logits_of(model, batch):
     return tf.cast(student, tf.float32), model._teacher_activations(batch["hr"], training=False).logits
 
 
-def test_smoothed_and_blended_labels_equal_dense_cross_entropy():
-    [batch] = batches(6)
-    batch |= {"partner_label": batch["label"][::-1].copy(), "share": np.float32([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])}
-    model = make_model(LossWeights(1, 0, 0), label_smoothing=0.2)
-    student = model.student.activations(batch["lr"], training=True).logits
-    share = batch["share"][:, None]
-    one_hot = np.eye(CLASSES, dtype=np.float32)
-    targets = share * one_hot[batch["label"]] + (1 - share) * one_hot[batch["partner_label"]]
-    dense = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=0.2)
-    assert fit(model, [batch])["ce"] == pytest.approx(float(dense(targets, student)), rel=1e-5)
-
-
 def test_soft_labels_are_added_by_their_weight():
     [batch] = batches(4)
     weights = LossWeights(0.5, 0.3, 0.2, soft_labels=0.7)
@@ -228,24 +216,6 @@ def test_soft_labels_are_added_by_their_weight():
     assert logs["soft_labels"] == pytest.approx(expected, rel=1e-4)
     total = 0.5 * logs["ce"] + 0.3 * logs["sat"] + 0.2 * logs["tat"] + 0.7 * logs["soft_labels"]
     assert logs["loss"] == pytest.approx(total, rel=1e-5)
-
-
-def test_confidence_weighs_each_clips_transfer_and_not_its_cross_entropy():
-    """Of clips one by one: the loss of the batch is the mean of theirs."""
-    [batch] = batches(5)
-    batch["label"][3:] = -1
-    weights = LossWeights(0.5, 0.3, 0.2, soft_labels=0.7)
-    expected = []
-    for n in range(5):
-        clip = {name: values[n : n + 1] for name, values in batch.items()}
-        logs, _ = first_step(clip, weights)
-        model = make_model(weights)
-        probabilities = np.float64(tf.nn.softmax(logits_of(model, clip)[1]))[0]
-        confidence = probabilities[clip["label"][0]] if n < 3 else probabilities.max()
-        transfer = 0.3 * logs["sat"] + 0.2 * logs["tat"] + 0.7 * logs["soft_labels"]
-        expected.append(0.5 * logs["ce"] + confidence * transfer)
-    logs, _ = first_step(batch, weights, confidence_weighting=True)
-    assert logs["loss"] == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 def test_teacher_is_frozen_and_no_part_of_the_model():
