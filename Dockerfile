@@ -10,8 +10,9 @@ COPY --from=gcr.io/dataflow-templates-base/python311-template-launcher-base \
 
 # Apart from the code, so that a change of it does not install all this again.
 WORKDIR /stat_tf
-COPY requirements.lock requirements-gcp.lock ./
-RUN pip install --no-cache-dir --require-hashes -r requirements.lock -r requirements-gcp.lock
+COPY requirements.lock requirements-dev.lock requirements-gcp.lock ./
+RUN grep -vxFf requirements-dev.lock requirements.lock > run.lock \
+  && pip install --no-cache-dir --require-hashes -r run.lock -r requirements-gcp.lock
 
 COPY setup.py pyproject.toml README.md ./
 COPY stat_tf stat_tf

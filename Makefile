@@ -45,18 +45,20 @@ format: $(VENV)/installed
 	$(RUN) -m ruff format .
 
 # Pins the newest versions that setup.py allows, with hashes and without the name of any index.
+PIN := .lock/bin/uv pip compile setup.py --extra=remote --extra=dask --python-version=3.11 --generate-hashes --no-header \
+  --no-annotate --no-emit-index-url --quiet
 lock:
 	$(PYTHON) -m venv .lock
 	.lock/bin/pip install --quiet 'uv>=0.5'
-	.lock/bin/uv pip compile setup.py --extra=dev --extra=remote --extra=dask --python-version=3.11 --generate-hashes \
-	  --no-header --no-annotate --no-emit-index-url --quiet --output-file=.lock/requirements.txt
+	$(PIN) --extra=dev --output-file=.lock/all.txt
 	(echo '# Every dependency, pinned with hashes, for Python 3.11. Made from setup.py by `make lock`.'; \
-	  cat .lock/requirements.txt) > requirements.lock
-	.lock/bin/uv pip compile setup.py --extra=dev --extra=remote --extra=dask --extra=gcp --python-version=3.11 \
-	  --generate-hashes --no-header --no-annotate --no-emit-index-url --quiet --constraints=.lock/requirements.txt \
-	  --output-file=.lock/gcp.txt
+	  cat .lock/all.txt) > requirements.lock
+	$(PIN) --constraints=.lock/all.txt --output-file=.lock/run.txt
+	(echo '# The part of requirements.lock that a container goes without. Made from setup.py by `make lock`.'; \
+	  grep -vxFf .lock/run.txt .lock/all.txt) > requirements-dev.lock
+	$(PIN) --extra=dev --extra=gcp --constraints=.lock/all.txt --output-file=.lock/gcp.txt
 	(echo '# What the extra gcp adds to requirements.lock, pinned with hashes. Made from setup.py by `make lock`.'; \
-	  grep -vxFf requirements.lock .lock/gcp.txt) > requirements-gcp.lock
+	  grep -vxFf .lock/all.txt .lock/gcp.txt) > requirements-gcp.lock
 
 clean:
 	rm -rf $(VENV) .lock *.egg-info

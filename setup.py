@@ -49,8 +49,8 @@ setuptools.setup(
             "google-cloud-dataflow-client>=0.13,<0.14",
             "google-cloud-storage>=2.18.2,<4",
         ],
-        # TensorFlow's s3://, az:// and hdfs:// paths.
-        "remote": ["apache-beam[aws]>=2.60", "boto3>=1.28", "botocore>=1.31", "tensorflow-io==0.36.0"],
+        # Beam's s3:// and hdfs:// paths; TensorFlow's, and its az://.
+        "remote": ["apache-beam[aws,hadoop]>=2.60", "boto3>=1.28", "botocore>=1.31", "tensorflow-io==0.36.0"],
         "dask": ["dask>=2024.8", "distributed>=2024.8"],
         "dev": [
             "flask-cors>=4",

@@ -11,11 +11,11 @@ import apache_beam as beam
 import cv2
 import numpy as np
 import tensorflow as tf
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 
 from pipeline import decoder, progress, staging
+from pipeline.sources import files
 from pipeline.sources.clip import Clip
 from stat_tf.data import cutting, degrade, flow, info, record, video
 
@@ -233,11 +233,8 @@ class ClipToRecord(beam.DoFn):
         serialized = self._serialize(task, clip_id, source)
         # A runner may try again, while the first try still writes: a name for each, of which one reaches the shard.
         staged = FileSystems.join(self._place, f"{hashlib.sha256(clip_id.encode()).hexdigest()}-{uuid.uuid4().hex}")
-        with (
-            staging.writing(self._place),
-            FileSystems.create(staged, compression_type=CompressionTypes.UNCOMPRESSED) as out,
-        ):
-            out.write(serialized)
+        with staging.writing(self._place):
+            files.write(staged, serialized)
         self._num_records.inc()
         progress.report(self._progress, done=1)
         return RECORDS, (task.shard, StagedRecord(clip_id, staged))

@@ -115,9 +115,9 @@ class WriteShard(beam.DoFn):
                 source_files.write(unfinished, b"")
             elif local != unfinished:
                 file.seek(0)
-                with FileSystems.create(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as copy:
+                with source_files.create(unfinished) as copy:
                     shutil.copyfileobj(file, copy, _CHUNK_BYTES)
-            FileSystems.rename([unfinished], [FileSystems.join(self._destination, name)])
+            source_files.move(unfinished, FileSystems.join(self._destination, name))
         yield info.Shard(name, num_clips, num_bytes, digest)
 
 

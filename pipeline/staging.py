@@ -16,7 +16,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import stopping
 from pipeline.sources import files
-from stat_tf import errors
+from stat_tf import errors, stores
 from stat_tf.data import info
 
 _MARK = ".building-"
@@ -139,9 +139,8 @@ def check_output(output: str, overwrite: bool, kind: Kind = DATASET) -> None:
 
     Raises:
       UserError: There is one and `overwrite` is false, or something beside it in its directory; something of another
-        kind is there; it is in HDFS; or Beam would read the path as a pattern.
+        kind is there; or Beam would read the path as a pattern.
     """
-    files.check_scheme(output)
     if files.is_remote(output) and re.search(r"[*?\[]", output):
         raise errors.UserError(f"Beam reads *, ? and [ in {output} as a pattern: give another --output.")
     if FileSystems.exists(FileSystems.join(output, kind.last)):
@@ -248,17 +247,17 @@ def directory(output: str) -> Iterator[str]:
 def publish(place: str, output: str, kind: Kind = DATASET) -> None:
     """Moves the finished dataset, or another kind of directory, to its place, and what was there away.
 
-    A local output is replaced in two renames. An object store knows only single objects: there,
+    A local output, or one in HDFS, is replaced in two renames. An object store knows only single objects: there,
     `kind.last` is the first to go and the last to come, so that no reader takes a part for the whole.
 
     Raises:
       UserError: The output cannot be written.
     """
     try:
-        if files.is_remote(output):
-            _move_objects(place, output.rstrip("/"), kind.last)
-        else:
+        if stores.has_directories(output):
             _move_directory(place, output.rstrip("/"))
+        else:
+            _move_objects(place, output.rstrip("/"), kind.last)
     except Exception as error:
         if not _is_refusal(error, output):
             raise
@@ -267,14 +266,15 @@ def publish(place: str, output: str, kind: Kind = DATASET) -> None:
 
 
 def _move_directory(place: str, output: str) -> None:
-    replaced = os.path.join(place, _REPLACED)
-    if os.path.exists(output):
-        os.rename(output, replaced)
+    replaced = FileSystems.join(place, _REPLACED)
+    # Even where it is empty: HDFS would move the dataset into it.
+    if FileSystems.exists(output):
+        FileSystems.rename([output], [replaced])
     try:
-        os.rename(os.path.join(place, "dataset"), output)
+        FileSystems.rename([FileSystems.join(place, "dataset")], [output])
     except BaseException:
-        if os.path.exists(replaced):
-            os.rename(replaced, output)
+        if FileSystems.exists(replaced):
+            FileSystems.rename([replaced], [output])
         raise
 
 

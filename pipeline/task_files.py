@@ -13,6 +13,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.clips_to_records import ClipTask
+from pipeline.sources import files
 from pipeline.sources.clip import Clip
 
 _MOST_TASKS = 1000  # a file
@@ -35,8 +36,7 @@ def write(tasks: Sequence[ClipTask], directory: str, name: str) -> list[str]:
     for start in range(0, len(tasks), max(size, 1)):
         lines = (json.dumps(dataclasses.asdict(task)) for task in tasks[start : start + size])
         paths.append(FileSystems.join(directory, f"{name}-{len(paths):05d}.jsonl"))
-        with FileSystems.create(paths[-1], compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            file.write("".join(line + "\n" for line in lines).encode())
+        files.write(paths[-1], "".join(line + "\n" for line in lines).encode())
     return paths
 
 

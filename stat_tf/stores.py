@@ -18,7 +18,7 @@ from stat_tf import errors
 _TENSORFLOW_IO = ("s3", "az", "hdfs", "viewfs", "har")
 # Schemes of stores with real directories, which move whole or not at all.
 _DIRECTORIES = ("hdfs", "viewfs", "har")
-_INSTALL = "pip install -e '.[remote]' adds what it needs."
+INSTALL = "pip install -e '.[remote]' adds what it needs."
 
 
 def scheme(path: str) -> str:
@@ -103,7 +103,7 @@ def _load(name: str) -> None:
         try:
             import tensorflow_io  # noqa: F401
         except ImportError as error:
-            raise errors.UserError(f"Paths of {name}:// need tensorflow-io: {_INSTALL}") from error
+            raise errors.UserError(f"Paths of {name}:// need tensorflow-io: {INSTALL}") from error
     known = {each.decode() if isinstance(each, bytes) else each for each in tf.io.gfile.get_registered_schemes()}
     if name not in known:
         raise errors.UserError(f"There is no file system for {name}://: give a path of gs://, s3://, hdfs:// or none.")
@@ -128,7 +128,7 @@ def _s3_client():
     try:
         import boto3
     except ImportError as error:
-        raise errors.UserError(f"Paths of s3:// need boto3: {_INSTALL}") from error
+        raise errors.UserError(f"Paths of s3:// need boto3: {INSTALL}") from error
     import botocore.config
     import botocore.exceptions
 

@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+from typing import BinaryIO
 
-from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline import hdfs
 from stat_tf import errors, stores
 from stat_tf.files import is_remote
 
@@ -22,11 +24,14 @@ def connect(beam_arguments: list[str], *paths: str | None) -> None:
       *paths: What the job reads and writes; None for what is not given.
 
     Raises:
-      UserError: Beam has no file system for a path, or none that will do, or S3 refuses or does not answer.
+      UserError: Beam has no file system for a path, or the store refuses or does not answer.
     """
-    FileSystems.set_options(PipelineOptions(beam_arguments))
+    options = PipelineOptions(beam_arguments)
+    FileSystems.set_options(options)
     for path in filter(is_remote, filter(None, paths)):
-        check_scheme(path)
+        if hdfs.holds(path):
+            hdfs.check(options, path)
+            continue
         try:
             FileSystems.get_filesystem(path)
         except ValueError as error:
@@ -35,19 +40,6 @@ def connect(beam_arguments: list[str], *paths: str | None) -> None:
             ) from error
         if not any(argument.startswith("--s3_") for argument in beam_arguments):
             stores.check(path)
-
-
-def check_scheme(path: str) -> None:
-    """Checks that a path is not of HDFS: Beam lists one directory at a time there, and replaces no file.
-
-    Raises:
-      UserError: It is.
-    """
-    if stores.scheme(path) == "hdfs":
-        raise errors.UserError(
-            f"Jobs on Beam cannot use HDFS, as {path}: give a path of s3:// or gs://, or of a file system that all "
-            "workers mount."
-        )
 
 
 def absolute(path: str | None) -> str | None:
@@ -74,6 +66,28 @@ def read_text(path: str, flag: str) -> str:
         raise errors.UserError(f"{path} cannot be read: check --{flag}.") from error
 
 
+def create(path: str) -> BinaryIO:
+    """Opens a new file for writing, in place of the one that is there. Beam itself replaces none in HDFS.
+
+    Raises:
+      OSError: It cannot be written; from some stores come errors of their own.
+    """
+    if hdfs.holds(path) and FileSystems.exists(path):
+        FileSystems.delete([path])
+    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def move(source: str, target: str) -> None:
+    """Moves a file, in place of the one that is there.
+
+    Raises:
+      OSError: It cannot be moved; from some stores come errors of their own.
+    """
+    if hdfs.holds(target) and FileSystems.exists(target):
+        FileSystems.delete([target])
+    FileSystems.rename([source], [target])
+
+
 def write(path: str, data: bytes) -> None:
     """Writes a file. Beam cannot make an empty object in S3: its uploads have one part at least.
 
@@ -83,7 +97,7 @@ def write(path: str, data: bytes) -> None:
     if not data and path.startswith("s3://"):
         stores.put_empty(path)
         return
-    with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with create(path) as file:
         file.write(data)
 
 
@@ -131,10 +145,14 @@ def check_directory(root: str, flag: str) -> None:
         raise errors.UserError(f"There is no directory {root}: check --{flag}.")
 
 
+def _below(root: str) -> list[FileMetadata]:
+    """The files below a remote directory, without those below a directory of a like name."""
+    return hdfs.tree(root) if hdfs.holds(root) else FileSystems.match([root.rstrip("/") + "/**"])[0].metadata_list
+
+
 def list_objects(root: str) -> list[str]:
-    """Full paths of the objects below a remote directory, without those below a directory of a like name."""
-    found = FileSystems.match([root.rstrip("/") + "/**"])[0].metadata_list
-    return [entry.path for entry in found]
+    """Full paths of the files below a remote directory."""
+    return [entry.path for entry in _below(root)]
 
 
 def describe(path: str) -> list[tuple[str, int, float]]:
@@ -143,8 +161,8 @@ def describe(path: str) -> list[tuple[str, int, float]]:
     Raises:
       OSError: The store refuses or does not answer.
     """
-    matches = FileSystems.match([path, path.rstrip("/") + "/**"])
-    found = {entry.path: entry for match in matches for entry in match.metadata_list}
+    itself = [] if hdfs.holds(path) else FileSystems.match([path])[0].metadata_list
+    found = {entry.path: entry for entry in (*itself, *_below(path))}
     return [(name, found[name].size_in_bytes, found[name].last_updated_in_seconds or 0) for name in sorted(found)]
 
 
@@ -152,7 +170,10 @@ def sizes(directory: str) -> dict[str, int]:
     """Bytes of the files in a directory, without those in directories below, by their names; {} if it is not there."""
     if is_remote(directory):
         prefix = directory.rstrip("/") + "/"
-        found = FileSystems.match([prefix + "*"])[0].metadata_list
+        if hdfs.holds(directory):
+            found = hdfs.children(directory) or []
+        else:
+            found = FileSystems.match([prefix + "*"])[0].metadata_list
         return {entry.path.removeprefix(prefix): entry.size_in_bytes for entry in found}
     with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(directory) as entries:
         return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}

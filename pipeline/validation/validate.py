@@ -7,6 +7,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import staging
 from pipeline.beam_options import Execution
+from pipeline.sources import files
 from pipeline.validation import checks, job, judge, page, report, thumbnails
 from stat_tf.data import info as info_lib
 
@@ -70,7 +71,6 @@ def validate(
         }
         with staging.writing(output):
             for name, text in texts.items():
-                with FileSystems.create(FileSystems.join(place, "dataset", name)) as file:
-                    file.write(text.encode())
+                files.write(FileSystems.join(place, "dataset", name), text.encode())
         staging.publish(place, output, _REPORT)
     return Outcome(anomalies, totals)

@@ -406,8 +406,6 @@ def test_object_store_outputs_that_are_taken_are_refused(monkeypatch):
     staging.check_output("objects://b/data", overwrite=False)  # a killed build's, without a description
     with pytest.raises(errors.UserError, match="photos exists and is not a dataset"):
         staging.check_output("objects://b/photos", overwrite=True)
-    with pytest.raises(errors.UserError, match="Jobs on Beam cannot use HDFS, as hdfs://b/data: give a path of s3://"):
-        staging.check_output("hdfs://b/data", overwrite=False)
     with pytest.raises(errors.UserError, match="as a pattern"):
         staging.check_output("objects://b/data[1]", overwrite=True)
     store["objects://b/data/dataset.json"] = b""

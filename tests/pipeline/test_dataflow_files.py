@@ -94,6 +94,11 @@ def test_container_has_the_locked_beam_and_what_gcp_adds():
     for copied in re.findall(r"^COPY (?!--)(.*) \S+$", container, re.MULTILINE):
         assert all((ROOT / path).exists() for path in copied.split())
         assert all(f"!{path}\n" in (ROOT / ".dockerignore").read_text() for path in copied.split())
+    # Whole packages of the lock file, line by line, which the container leaves out.
+    locked = (ROOT / "requirements.lock").read_text().splitlines()
+    assert set((ROOT / "requirements-dev.lock").read_text().splitlines()[1:]) <= set(locked)
+    assert {"pytest", "moto", "ruff"} <= set(pins("requirements-dev.lock"))
+    assert not {"apache-beam", "boto3", "hdfs", "tensorflow"} & set(pins("requirements-dev.lock"))
     added = pins("requirements-gcp.lock")
     assert not set(added) & set(pins("requirements.lock")), "locked twice"
     call = ast.parse((ROOT / "setup.py").read_text()).body[-1].value
