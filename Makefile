@@ -53,12 +53,11 @@ lock:
 	$(PIN) --extra=dev --output-file=.lock/all.txt
 	(echo '# Every dependency, pinned with hashes, for Python 3.11. Made from setup.py by `make lock`.'; \
 	  cat .lock/all.txt) > requirements.lock
-	$(PIN) --constraints=.lock/all.txt --output-file=.lock/run.txt
+	$(PIN) --extra=gcp --constraints=.lock/all.txt --output-file=.lock/container.txt
 	(echo '# The part of requirements.lock that a container goes without. Made from setup.py by `make lock`.'; \
-	  grep -vxFf .lock/run.txt .lock/all.txt) > requirements-dev.lock
-	$(PIN) --extra=dev --extra=gcp --constraints=.lock/all.txt --output-file=.lock/gcp.txt
+	  grep -vxFf .lock/container.txt .lock/all.txt) > requirements-dev.lock
 	(echo '# What the extra gcp adds to requirements.lock, pinned with hashes. Made from setup.py by `make lock`.'; \
-	  grep -vxFf .lock/all.txt .lock/gcp.txt) > requirements-gcp.lock
+	  grep -vxFf .lock/all.txt .lock/container.txt) > requirements-gcp.lock
 
 clean:
 	rm -rf $(VENV) .lock *.egg-info
