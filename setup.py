@@ -50,7 +50,13 @@ setuptools.setup(
             "google-cloud-storage>=2.18.2,<4",
         ],
         # Beam's s3:// and hdfs:// paths; TensorFlow's, and its az://.
-        "remote": ["apache-beam[aws,hadoop]>=2.60", "boto3>=1.28", "botocore>=1.31", "tensorflow-io==0.36.0"],
+        "remote": [
+            "apache-beam[aws,hadoop]>=2.60",
+            "boto3>=1.28",
+            "botocore>=1.31",
+            "hdfs>=2.7,<3",
+            "tensorflow-io==0.36.0",
+        ],
         "dask": ["dask>=2024.8", "distributed>=2024.8"],
         "dev": [
             "flask-cors>=4",

@@ -229,7 +229,7 @@ def _leads_before_start(file: BinaryIO, offset: int, whence: int) -> bool:
 def _unread(path: str, location: str, error: Exception) -> VideoError | errors.UserError:
     """What to make of a remote file that cannot be read, by whatever error its store's client tells of it."""
     try:
-        exists = FileSystems.exists(location)
+        exists = files.exists(location)
     except Exception as unknown:
         return _not_the_videos_fault(location, errors.brief(unknown))
     if exists:

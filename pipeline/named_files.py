@@ -47,7 +47,8 @@ def _remote(path: str, name: str, given: dict[str, Any]) -> str:
             from pipeline.sources import files as beam_files
 
             # Beam looks for its own options among them.
-            options = [f"--{flag}" if value is True else f"--{flag}={value}" for flag, value in given.items()]
+            values = {flag: value for flag, value in given.items() if value is not False}
+            options = [f"--{flag}" if value is True else f"--{flag}={value}" for flag, value in values.items()]
             beam_files.connect(options, path)
             entries = beam_files.describe(path)
         else:

@@ -7,7 +7,6 @@ import operator
 from collections.abc import Iterator, Mapping
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline import decoder, job, shards, staging
@@ -190,9 +189,9 @@ def _lost(description: info.DatasetInfo, directory: str) -> str:
 
 def _is_published(description: info.DatasetInfo, output: str) -> bool:
     path = FileSystems.join(output, info.FILE_NAME)
-    if not FileSystems.exists(path):
+    if not files.exists(path):
         return False
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with files.opened(path) as file:
         return file.read() == description.to_json().encode() and not _lost(description, output)
 
 

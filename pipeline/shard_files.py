@@ -2,9 +2,7 @@
 
 import hashlib
 
-from apache_beam.io.filesystem import CompressionTypes
-from apache_beam.io.filesystems import FileSystems
-
+from pipeline.sources import files
 from stat_tf import errors
 
 
@@ -22,9 +20,9 @@ def digest(path: str) -> tuple[str, int] | None:
       UserError: It cannot be read.
     """
     try:
-        if not FileSystems.exists(path):
+        if not files.exists(path):
             return None
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with files.opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
     except Exception as error:  # clients of stores raise errors of many kinds
         raise unreadable(path, error) from error

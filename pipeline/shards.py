@@ -4,14 +4,12 @@ import collections
 import contextlib
 import hashlib
 import math
-import shutil
 import tempfile
 import uuid
 from collections.abc import Iterable
 
 import apache_beam as beam
 import tensorflow as tf
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline import staging
@@ -22,7 +20,6 @@ from stat_tf import errors, files
 from stat_tf.data import info
 
 _SHARD_BYTES = 150e6  # large enough to stream well, small enough to spread
-_CHUNK_BYTES = 2**22
 _FEWEST_SHARDS = 4  # for a few readers to share
 # Of a typical frame at JPEG quality 95, and of PNG on noise.
 _HR_BYTES_PER_PIXEL = 0.5
@@ -115,8 +112,7 @@ class WriteShard(beam.DoFn):
                 source_files.write(unfinished, b"")
             elif local != unfinished:
                 file.seek(0)
-                with source_files.create(unfinished) as copy:
-                    shutil.copyfileobj(file, copy, _CHUNK_BYTES)
+                source_files.upload(file, unfinished)
             source_files.move(unfinished, FileSystems.join(self._destination, name))
         yield info.Shard(name, num_clips, num_bytes, digest)
 
@@ -127,7 +123,7 @@ def _write_records(path: str, records: Iterable[StagedRecord]) -> int:
     try:
         with tf.io.TFRecordWriter(path) as writer:
             for staged in sorted(records, key=lambda staged: _order(staged.clip_id)):
-                with FileSystems.open(staged.path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+                with source_files.opened(staged.path) as file:
                     writer.write(file.read())
                 num_clips += 1
     except tf.errors.OpError as error:

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import stopping
+from pipeline import hdfs, stopping
 from pipeline.sources import files
 from stat_tf import errors, stores
 from stat_tf.data import info
@@ -111,7 +111,7 @@ def writing(place: str) -> Iterator[None]:
 
 def delete_file(path: str) -> None:
     """Deletes a file, if there is one."""
-    if FileSystems.exists(path):
+    if files.exists(path):
         # Beam would read a local name such as a[1] as a pattern.
         FileSystems.delete([path]) if files.is_remote(path) else os.remove(path)
 
@@ -143,7 +143,9 @@ def check_output(output: str, overwrite: bool, kind: Kind = DATASET) -> None:
     """
     if files.is_remote(output) and re.search(r"[*?\[]", output):
         raise errors.UserError(f"Beam reads *, ? and [ in {output} as a pattern: give another --output.")
-    if FileSystems.exists(FileSystems.join(output, kind.last)):
+    if files.is_remote(output) and "/" not in output.partition("://")[2].rstrip("/"):
+        raise errors.UserError(f"{output} is all of a store: give --output a directory within.")
+    if files.exists(FileSystems.join(output, kind.last)):
         if not overwrite:
             raise errors.UserError(f"{output} already holds a {kind.noun}: give --overwrite to replace it.")
         foreign = [name for name in _names(output) if name != kind.last and not kind.others.fullmatch(f"/{name}")]
@@ -161,8 +163,20 @@ def check_output(output: str, overwrite: bool, kind: Kind = DATASET) -> None:
         raise errors.UserError(f"{output} exists and is not a {kind.noun}: give another --output.")
 
 
+def _output(place: str) -> str:
+    """The output that a staging directory is of."""
+    return place.rpartition(_MARK)[0]
+
+
 def delete(place: str) -> None:
-    """Deletes a staging directory."""
+    """Deletes a staging directory.
+
+    Raises:
+      UserError: What was at the output before is in it, and nothing is at the output.
+    """
+    replaced = FileSystems.join(place, _REPLACED)
+    if stores.has_directories(place) and files.exists(replaced) and not files.exists(_output(place)):
+        raise errors.UserError(f"What was at {_output(place)} before is {replaced}: move it back.")
     if not files.is_remote(place):
         shutil.rmtree(place, ignore_errors=True)  # A killed build's worker may write one more file.
     else:
@@ -173,6 +187,8 @@ def _clean_up(place: str) -> None:
     """Deletes a staging directory in the end of a job; where a store refuses, what came before is worth more."""
     try:
         delete(place)
+    except errors.UserError as error:
+        print(f"warning: {error}", file=sys.stderr)
     except Exception as error:
         print(f"warning: {place} cannot be deleted ({_reason(error)}): delete it.", file=sys.stderr)
 
@@ -265,16 +281,25 @@ def publish(place: str, output: str, kind: Kind = DATASET) -> None:
         raise errors.UserError(f"The {kind.noun} cannot be moved to {output} ({why}): check --output.") from error
 
 
+def _rename(source: str, target: str) -> None:
+    (hdfs if hdfs.holds(source) else os).rename(source, target)
+
+
 def _move_directory(place: str, output: str) -> None:
-    replaced = FileSystems.join(place, _REPLACED)
-    # Even where it is empty: HDFS would move the dataset into it.
-    if FileSystems.exists(output):
-        FileSystems.rename([output], [replaced])
+    finished, replaced = (FileSystems.join(place, name) for name in ("dataset", _REPLACED))
     try:
-        FileSystems.rename([FileSystems.join(place, "dataset")], [output])
+        if files.exists(output):
+            _rename(output, replaced)
+        _rename(finished, output)
+        strayed = FileSystems.join(output, "dataset")
+        if hdfs.holds(output) and hdfs.exists(strayed):
+            # HDFS moves into what is there by then, where others fail.
+            _rename(strayed, finished)
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), output)
     except BaseException:
-        if FileSystems.exists(replaced):
-            FileSystems.rename([replaced], [output])
+        # HDFS may have done what it was asked to, though its answer was lost or a signal came.
+        if files.exists(replaced) and not files.exists(output):
+            _rename(replaced, output)
         raise
 
 

@@ -48,12 +48,12 @@ def read(place: str) -> list[tuple[str, object]]:
       UserError: There is no such file.
     """
     path = FileSystems.join(place, _NAME)
-    if not FileSystems.exists(path):
+    if not files.exists(path):
         raise errors.UserError(
             f"The job has ended without its last file, {path}: it was cancelled, or its workers see another {place} "
             "than this machine does. Give paths that all machines share."
         )
-    with FileSystems.open(path) as file:
+    with files.opened(path) as file:
         return [tuple(json.loads(line)) for line in file.read().decode().splitlines()]
 
 

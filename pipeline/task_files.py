@@ -9,7 +9,6 @@ import math
 from collections.abc import Iterator, Sequence
 
 import apache_beam as beam
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline.clips_to_records import ClipTask
@@ -41,7 +40,7 @@ def write(tasks: Sequence[ClipTask], directory: str, name: str) -> list[str]:
 
 
 def _read(path: str) -> Iterator[ClipTask]:
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+    with files.opened(path) as file:
         for line in file.read().decode().splitlines():
             fields = json.loads(line)
             yield ClipTask(**fields | {"clip": Clip(**fields["clip"])})

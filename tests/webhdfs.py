@@ -1,8 +1,8 @@
 """A stand-in for HDFS on loopback, by the WebHDFS REST API's specification, over a local directory.
 
-https://hadoop.apache.org/docs/stable/hadoop-project-dist/hadoop-hdfs/WebHDFS.html. As Hadoop does, it takes a file's
-contents after a redirection, replaces a file only where that is asked for, moves what is renamed to a directory into
-it, and answers a renaming that cannot be with `false`.
+https://hadoop.apache.org/docs/stable/hadoop-project-dist/hadoop-hdfs/WebHDFS.html. As Hadoop does, it gives and takes a
+file's contents after a redirection, replaces a file only where that is asked for, moves what is renamed to a directory
+into it, answers a renaming that cannot be with `false`, and lets users who may not write list and read.
 """
 
 import contextlib
@@ -11,17 +11,22 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import threading
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 USER = "builder"
+LOST = "lost"  # of a fault: done, but the answer does not arrive
+_READS = ("GETFILESTATUS", "LISTSTATUS", "OPEN")
 _PREFIX = "/webhdfs/v1"
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    root: pathlib.Path  # of the subclass that `serve` makes
+    # Of the subclass that `serve` makes.
+    root: pathlib.Path
+    fault: Callable[[str, str], int | str | None]
 
     def _answer(self, value: object, status: int = 200) -> None:
         self._send(json.dumps(value).encode(), status, {"Content-Type": "application/json"})
@@ -55,11 +60,18 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         query = dict(urllib.parse.parse_qsl(parts.query))
         body = self._body()
         path = urllib.parse.unquote(parts.path).removeprefix(_PREFIX)
-        if query.get("user.name") != USER:
+        operation = query["op"].upper()
+        fault = self.fault(operation, path)
+        if fault == LOST:
+            self._send = lambda *arguments, **named: self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault:
+            self._refuse(fault, "AccessControlException" if fault == 403 else "IOException", f"no luck with {path}")
+            return
+        if operation not in _READS and query.get("user.name") != USER:
             self._refuse(403, "AccessControlException", f"Permission denied: user={query.get('user.name')}")
             return
         try:
-            getattr(self, f"_{query['op'].lower()}")(path, self._local(path), query, body)
+            getattr(self, f"_{operation.lower()}")(path, self._local(path), query, body)
         except FileNotFoundError:
             self._refuse(404, "FileNotFoundException", f"File does not exist: {path}")
         except NotADirectoryError:
@@ -84,7 +96,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         file.mkdir(parents=True, exist_ok=True)
         self._answer({"boolean": True})
 
+    def _redirect(self) -> None:
+        self._send(b"", 307, {"Location": f"http://{self.headers['Host']}{self.path}&datanode=1"})
+
     def _open(self, path, file, query, body) -> None:
+        if "datanode" not in query:
+            self._redirect()
+            return
         start = int(query.get("offset", 0))
         self._send(file.read_bytes()[start : start + int(query["length"])] if "length" in query else file.read_bytes())
 
@@ -92,7 +110,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if file.exists() and query.get("overwrite", "false").lower() != "true":
             self._refuse(403, "FileAlreadyExistsException", f"{path} already exists")
         elif "datanode" not in query:
-            self._send(b"", 307, {"Location": f"http://{self.headers['Host']}{self.path}&datanode=1"})
+            self._redirect()
         else:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(body)
@@ -110,7 +128,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _delete(self, path, file, query, body) -> None:
         there = file.exists()
         if file.is_dir():
-            shutil.rmtree(file)
+            shutil.rmtree(file) if query["recursive"].lower() == "true" else file.rmdir()
         elif there:
             file.unlink()
         self._answer({"boolean": there})
@@ -119,17 +137,22 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
+def _no_fault(operation: str, path: str) -> None:
+    pass
+
+
 @contextlib.contextmanager
-def serve(root: pathlib.Path) -> Iterator[list[str]]:
+def serve(root: pathlib.Path, fault: Callable[[str, str], int | str | None] = _no_fault) -> Iterator[list[str]]:
     """Serves a local directory, in threads of this process.
 
     Args:
       root: The directory, for HDFS's own root.
+      fault: Told of each operation and its path: an HTTP status to refuse it with, `LOST`, or None.
 
     Yields:
       Beam's options that a job needs to use it.
     """
-    handler = type("Handler", (_Handler,), {"root": root})
+    handler = type("Handler", (_Handler,), {"root": root, "fault": staticmethod(fault)})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

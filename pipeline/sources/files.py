@@ -1,7 +1,10 @@
 """Annotation and video files, wherever Beam's file systems can reach them."""
 
 import contextlib
+import itertools
 import os
+import shutil
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
@@ -13,6 +16,7 @@ from stat_tf import errors, stores
 from stat_tf.files import is_remote
 
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".ts")
+_CHUNK_BYTES = 2**22
 _PASSED_OVER = (".", "lost+found")  # directories of nobody's videos, and of one's own alone
 
 
@@ -28,10 +32,9 @@ def connect(beam_arguments: list[str], *paths: str | None) -> None:
     """
     options = PipelineOptions(beam_arguments)
     FileSystems.set_options(options)
-    for path in filter(is_remote, filter(None, paths)):
-        if hdfs.holds(path):
-            hdfs.check(options, path)
-            continue
+    remote = [path for path in paths if path and is_remote(path)]
+    hdfs.check(options, filter(hdfs.holds, remote))
+    for path in itertools.filterfalse(hdfs.holds, remote):
         try:
             FileSystems.get_filesystem(path)
         except ValueError as error:
@@ -58,7 +61,7 @@ def read_text(path: str, flag: str) -> str:
       UserError: It is missing, unreadable or not UTF-8.
     """
     try:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with opened(path) as file:
             return file.read().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise errors.UserError(f"{path} is not a text file in UTF-8.") from error
@@ -66,39 +69,67 @@ def read_text(path: str, flag: str) -> str:
         raise errors.UserError(f"{path} cannot be read: check --{flag}.") from error
 
 
-def create(path: str) -> BinaryIO:
-    """Opens a new file for writing, in place of the one that is there. Beam itself replaces none in HDFS.
+def exists(path: str) -> bool:
+    """Whether there is a file or a directory.
+
+    Raises:
+      OSError: A store refuses or does not answer; from some come errors of their own.
+    """
+    return hdfs.exists(path) if hdfs.holds(path) else FileSystems.exists(path)
+
+
+@contextlib.contextmanager
+def opened(path: str) -> Iterator[BinaryIO]:
+    """Opens a file to read it.
+
+    Raises:
+      OSError: It is not there or cannot be read; from some stores come errors of their own.
+    """
+    with (
+        hdfs.reading(path) if hdfs.holds(path) else contextlib.nullcontext(),
+        FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
+    ):
+        yield file
+
+
+def write(path: str, data: bytes) -> None:
+    """Writes a file, in place of the one that is there. Beam cannot make an empty object in S3.
 
     Raises:
       OSError: It cannot be written; from some stores come errors of their own.
     """
-    if hdfs.holds(path) and FileSystems.exists(path):
-        FileSystems.delete([path])
-    return FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    if hdfs.holds(path):
+        hdfs.write(path, data)
+    elif not data and path.startswith("s3://"):
+        stores.put_empty(path)
+    else:
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write(data)
+
+
+def upload(local: BinaryIO, path: str) -> None:
+    """Copies an open file that is not empty to a store, a part at a time.
+
+    Raises:
+      OSError: It cannot be written; from some stores come errors of their own.
+    """
+    if hdfs.holds(path):
+        hdfs.write(path, local)
+    else:
+        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as copy:
+            shutil.copyfileobj(local, copy, _CHUNK_BYTES)
 
 
 def move(source: str, target: str) -> None:
-    """Moves a file, in place of the one that is there.
+    """Moves a file that several tries may make at once, all alike, to its place.
 
     Raises:
       OSError: It cannot be moved; from some stores come errors of their own.
     """
-    if hdfs.holds(target) and FileSystems.exists(target):
-        FileSystems.delete([target])
-    FileSystems.rename([source], [target])
-
-
-def write(path: str, data: bytes) -> None:
-    """Writes a file. Beam cannot make an empty object in S3: its uploads have one part at least.
-
-    Raises:
-      OSError: It cannot be written; from some stores come errors of their own.
-    """
-    if not data and path.startswith("s3://"):
-        stores.put_empty(path)
-        return
-    with create(path) as file:
-        file.write(data)
+    if hdfs.holds(target):
+        hdfs.move(source, target)
+    else:
+        FileSystems.rename([source], [target])
 
 
 def read_lines(path: str, flag: str) -> list[tuple[str, list[str]]]:
@@ -171,7 +202,7 @@ def sizes(directory: str) -> dict[str, int]:
     if is_remote(directory):
         prefix = directory.rstrip("/") + "/"
         if hdfs.holds(directory):
-            found = hdfs.children(directory) or []
+            found = hdfs.children(directory)
         else:
             found = FileSystems.match([prefix + "*"])[0].metadata_list
         return {entry.path.removeprefix(prefix): entry.size_in_bytes for entry in found}
@@ -199,7 +230,11 @@ def list_files(root: str, flag: str) -> list[str]:
     """
     check_directory(root, flag)
     if is_remote(root):
-        return sorted(path.removeprefix(root.rstrip("/") + "/") for path in list_objects(root))
+        try:
+            found = list_objects(root)
+        except OSError as error:
+            raise errors.UserError(f"{root} cannot be listed ({errors.brief(error)}): check --{flag}.") from error
+        return sorted(path.removeprefix(root.rstrip("/") + "/") for path in found)
 
     def refuse(error: OSError) -> None:
         if not os.path.basename(error.filename).startswith(_PASSED_OVER):

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 import tensorflow as tf
-from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
+from pipeline.sources import files
 from pipeline.validation import measures, schema
 from pipeline.validation.checks import Place
 from stat_tf.data import info as info_lib
@@ -52,7 +52,7 @@ def read(data_dir: str, info: info_lib.DatasetInfo, places: Iterable[Place]) -> 
 
 def _read_record(path: str, offset: int) -> tf.train.SequenceExample | None:
     try:
-        with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+        with files.opened(path) as file:
             file.seek(offset)
             # TFRecord: the length, that number's checksum, then the record.
             (length,) = struct.unpack("<Q4x", file.read(12))

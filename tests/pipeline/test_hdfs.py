@@ -1,18 +1,21 @@
 """Jobs on Beam with paths in HDFS, against a stand-in for its web service on loopback."""
 
+import concurrent.futures
+import contextlib
 import json
-import re
+import socket
+import threading
 
 import pytest
-from apache_beam.io.filesystems import FileSystems
 
-from pipeline import named_files, staging
+from pipeline import decoder, hdfs, named_files, staging
 from pipeline.graph import Call
 from pipeline.sources import files
 from stat_tf import errors
 from tests import builds, media, webhdfs
 
 STORE = "hdfs://namenode:8020"
+OUTPUT = f"{STORE}/sets/data"
 
 
 @pytest.fixture
@@ -22,9 +25,15 @@ def root(tmp_path):
 
 
 @pytest.fixture
-def options(root):
+def faults():
+    """What goes wrong: (operation, path) -> the fault, each time."""
+    return {}
+
+
+@pytest.fixture
+def options(root, faults):
     """Beam's options; its file systems in this process are ready."""
-    with webhdfs.serve(root) as options:
+    with webhdfs.serve(root, lambda operation, path: faults.get((operation, path))) as options:
         files.connect(options, STORE)
         yield options
 
@@ -50,9 +59,41 @@ def test_listing_goes_as_deep_as_the_directories(root, options):
     assert files.sizes(f"{STORE}/videos-too") == {"b.mp4": 3}
     assert files.list_files(f"{STORE}/none", "videos") == files.describe(f"{STORE}/none") == []
     assert files.sizes(f"{STORE}/none") == {}
-    (root / "videos" / "a[1]").mkdir()
-    with pytest.raises(errors.UserError, match=re.escape(f"{STORE}/videos/a[1] as a pattern")):
-        files.list_files(f"{STORE}/videos", "videos")
+
+
+def test_odd_names_are_names(root, options):
+    names = ["a[1]/b*.mp4", "a[1]/c?.mp4", "d\\e.mp4", "f#1 g%20.mp4", "h/h"]
+    for name in names:
+        put(root, f"odd/{name}", name.encode())
+    assert files.list_files(f"{STORE}/odd", "videos") == sorted(names)
+    for name in names:
+        with files.opened(f"{STORE}/odd/{name}") as file:
+            assert file.read() == name.encode()
+
+
+@pytest.mark.parametrize("status", [403, 500])
+def test_what_is_refused_is_not_taken_for_missing(root, options, faults, status):
+    put(root, "videos/train/run/a.mp4", b"1")
+    put(root, "videos/train/jump/b.mp4", b"1")
+    for operation in ("GETFILESTATUS", "LISTSTATUS"):
+        faults[operation, "/videos/train/run"] = status
+        with pytest.raises(OSError, match="no luck with /videos/train/run"):
+            files.describe(f"{STORE}/videos")
+        with pytest.raises(errors.UserError, match="cannot be listed .no luck with /videos/train/run.*--videos"):
+            files.list_files(f"{STORE}/videos", "videos")
+        faults.clear()
+    faults["GETFILESTATUS", "/videos/train/run/a.mp4"] = status
+    with pytest.raises(OSError, match="no luck"):
+        files.exists(f"{STORE}/videos/train/run/a.mp4")
+    with pytest.raises(errors.UserError, match="refuses hdfs://namenode:8020/videos/train/run/a.mp4.*no luck"):
+        files.connect(options, f"{STORE}/videos/train/run/a.mp4")
+
+
+def test_missing_file_is_named(root, options):
+    with pytest.raises(errors.UserError, match=f"{STORE}/none.txt cannot be read: check --annotations"):
+        files.read_text(f"{STORE}/none.txt", "annotations")
+    with pytest.raises(FileNotFoundError), files.opened(f"{STORE}/none.txt"):
+        pass
 
 
 def test_changed_video_is_seen_by_the_pipeline(root, options):
@@ -73,34 +114,123 @@ def test_files_are_replaced(root, options):
     for data in (b"new", b""):
         files.write(f"{STORE}/place/there", data)
         assert (root / "place" / "there").read_bytes() == data
-    files.write(f"{STORE}/place/aside", b"moved")
+
+
+def test_of_tries_that_make_the_same_file_one_stays(root, options, faults):
+    def at_place():
+        return {path.name: path.read_bytes() for path in (root / "place").iterdir()}
+
+    for number in (1, 2):
+        files.write(f"{STORE}/place/aside-{number}", b"same")
+        files.move(f"{STORE}/place/aside-{number}", f"{STORE}/place/there")
+        assert at_place() == {"there": b"same"}
+    files.write(f"{STORE}/place/there", b"half")
+    files.write(f"{STORE}/place/aside", b"whole")
     files.move(f"{STORE}/place/aside", f"{STORE}/place/there")
-    assert {path.name: path.read_bytes() for path in (root / "place").iterdir()} == {"there": b"moved"}
+    assert at_place() == {"there": b"whole"}
+    files.write(f"{STORE}/place/aside", b"answer")
+    files.write(f"{STORE}/place/other", b"answer")
+    faults["RENAME", "/place/aside"] = webhdfs.LOST
+    files.move(f"{STORE}/place/aside", f"{STORE}/place/new")
+    assert at_place() == {"there": b"whole", "other": b"answer", "new": b"answer"}
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for trial in range(2):
+            for number in range(8):
+                put(root, f"race/{number}", b"same")
+            list(pool.map(lambda number: files.move(f"{STORE}/race/{number}", f"{STORE}/race/there"), range(8)))
+            assert {path.name for path in (root / "race").iterdir()} == {"there"}, trial
+            (root / "race" / "there").unlink()
 
 
-def test_output_is_replaced_whole_or_stays(root, options, monkeypatch):
-    output = f"{STORE}/sets/data"
+def publish(content, faults=None, renaming=None):
+    """Puts a dataset of that content at `OUTPUT`; returns the staging directory's name."""
+    with staging.directory(OUTPUT) as place:
+        files.write(f"{place}/dataset/dataset.json", content)
+        name = place.rpartition("/")[2]
+        if renaming:
+            faults["RENAME", renaming(name)[0]] = renaming(name)[1]
+        staging.publish(place, OUTPUT)
+    return name
+
+
+def published(root):
+    """The contents of what is beside and at the output."""
+    return {str(path.relative_to(root / "sets")): path.read_bytes() for path in (root / "sets").rglob("*.json")}
+
+
+def test_output_is_replaced_whole(root, options):
     for content in (b"old", b"new"):
-        with staging.directory(output) as place:
-            files.write(f"{place}/dataset/dataset.json", content)
-            staging.check_output(output, overwrite=content == b"new")
-            staging.publish(place, output)
+        publish(content)
+        assert published(root) == {"data/dataset.json": content}
         assert [path.name for path in (root / "sets").iterdir()] == ["data"]
-        assert (root / "sets" / "data" / "dataset.json").read_bytes() == content
+    # An empty directory is in the way, of which HDFS would make data/dataset/dataset.json.
+    (root / "sets" / "data" / "dataset.json").unlink()
+    publish(b"newest")
+    assert published(root) == {"data/dataset.json": b"newest"}
 
-    rename = FileSystems.rename
 
-    def rename_but_the_dataset(sources, targets):
-        if targets == [output] and sources[0].endswith("/dataset"):
-            raise OSError("the connection is lost")
-        rename(sources, targets)
+def test_answers_that_are_lost_are_asked_for(root, options, faults):
+    publish(b"old")
+    for content, renaming in (
+        (b"new", lambda place: ("/sets/data", webhdfs.LOST)),
+        (b"newest", lambda place: (f"/sets/{place}/dataset", webhdfs.LOST)),
+    ):
+        publish(content, faults, renaming)
+        faults.clear()
+        assert published(root) == {"data/dataset.json": content}
 
-    monkeypatch.setattr(FileSystems, "rename", rename_but_the_dataset)
-    with pytest.raises(errors.UserError, match="connection is lost"), staging.directory(output) as place:
-        files.write(f"{place}/dataset/dataset.json", b"newest")
-        staging.publish(place, output)
-    assert (root / "sets" / "data" / "dataset.json").read_bytes() == b"new"
-    assert [path.name for path in (root / "sets").iterdir()] == ["data"]
+
+def test_output_stays_where_its_replacement_fails(root, options, faults):
+    publish(b"old")
+    for renaming in (lambda place: ("/sets/data", 500), lambda place: (f"/sets/{place}/dataset", 500)):
+        with pytest.raises(errors.UserError, match="dataset cannot be moved to hdfs://.*no luck"):
+            publish(b"new", faults, renaming)
+        faults.clear()
+        assert published(root) == {"data/dataset.json": b"old"}
+        assert [path.name for path in (root / "sets").iterdir()] == ["data"]
+
+
+def test_interrupted_replacement_loses_nothing(root, options, monkeypatch):
+    """By a signal that comes when the former dataset is moved away."""
+    publish(b"old")
+    rename = hdfs.rename
+
+    def rename_and_stop(source, target):
+        rename(source, target)
+        if source == OUTPUT:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(hdfs, "rename", rename_and_stop)
+    with pytest.raises(KeyboardInterrupt):
+        publish(b"new")
+    assert published(root) == {"data/dataset.json": b"old"}
+
+
+def test_former_dataset_that_cannot_be_put_back_is_kept(root, options, faults, capsys):
+    publish(b"old")
+    with pytest.raises(errors.UserError, match="no luck"), staging.directory(OUTPUT) as place:
+        name = place.rpartition("/")[2]
+        faults |= {("RENAME", f"/sets/{name}/{moved}"): 500 for moved in ("dataset", "replaced")}
+        files.write(f"{place}/dataset/dataset.json", b"new")
+        staging.publish(place, OUTPUT)
+    assert published(root)[f"{name}/replaced/dataset.json"] == b"old"
+    assert f"What was at {OUTPUT} before is {OUTPUT.rpartition('/')[0]}/{name}/replaced: move it back" in (
+        capsys.readouterr().err
+    )
+
+
+def test_dataset_of_another_build_that_comes_between_stays(root, options, monkeypatch):
+    rename = hdfs.rename
+
+    def rename_after_another(source, target):
+        if target == OUTPUT:
+            put(root, "sets/data/dataset.json", b"another")
+        rename(source, target)
+
+    monkeypatch.setattr(hdfs, "rename", rename_after_another)
+    with pytest.raises(errors.UserError, match="cannot be moved to .*file exists"):
+        publish(b"ours")
+    assert published(root) == {"data/dataset.json": b"another"}
 
 
 def test_taken_outputs_are_refused(root, options):
@@ -118,15 +248,67 @@ def test_taken_outputs_are_refused(root, options):
     staging.check_output(f"{STORE}/new", overwrite=False)
 
 
-def test_what_is_missing_is_named(root, options):
+def test_what_hdfs_needs_is_named(root, options, monkeypatch):
     with pytest.raises(errors.UserError, match="over WebHDFS.*: give --hdfs_user, --hdfs_full_urls too"):
         files.connect(options[:2], STORE)
-    with pytest.raises(errors.UserError, match="HDFS does not answer at http://127.0.0.1:9 .*check --hdfs_host"):
+    with pytest.raises(errors.UserError, match="HDFS at http://127.0.0.1:9 .*check --hdfs_user, and --hdfs_host"):
         files.connect([options[0], "--hdfs_port=9", *options[2:]], STORE)
-    with pytest.raises(errors.UserError, match="cannot be written .*Permission denied: user=somebody"):
-        files.connect([*options[:2], "--hdfs_user=somebody", options[3]], STORE)
-        with staging.directory(f"{STORE}/data"):
-            pass
+    with pytest.raises(errors.UserError, match="hdfs:///videos names no name node"):
+        files.connect(options, "hdfs:///videos")
+    with pytest.raises(errors.UserError, match="knows one HDFS.*namenode:8020/videos and hdfs://other:8020/data are"):
+        files.connect(options, f"{STORE}/videos", None, "hdfs://other:8020/data")
+    with pytest.raises(errors.UserError, match="is all of a store: give --output a directory"):
+        staging.check_output(f"{STORE}/", overwrite=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(errors.UserError, match="need the package hdfs"):
+        files.connect(options, STORE)
+
+
+def test_user_who_may_not_write_is_told(root, options):
+    files.connect([*options[:2], "--hdfs_user=somebody", options[3]], STORE)
+    refused = pytest.raises(errors.UserError, match="cannot be written .*Permission denied: user=somebody")
+    with refused, staging.directory(f"{STORE}/data"):
+        pass
+
+
+def test_server_of_another_kind_is_no_empty_hdfs(options):
+    """A name node's other port answers so."""
+
+    answer = b"HTTP/1.1 404 Not Found\r\nContent-type: text/plain\r\n\r\nThis is a Hadoop IPC port.\r\n"
+
+    def serve(server):
+        connection = server.accept()[0]
+        with connection:
+            connection.recv(2**16)
+            connection.sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve, args=[server])
+        thread.start()
+        port = f"--hdfs_port={server.getsockname()[1]}"
+        with pytest.raises(errors.UserError, match=r"HDFS at .* refuses .*Hadoop IPC port.*check --hdfs_user, and"):
+            files.connect([options[0], port, *options[2:]], f"{STORE}/videos")
+        thread.join()
+
+
+def test_server_that_is_silent_is_given_up(options, monkeypatch):
+    monkeypatch.setattr(hdfs, "_ANSWERS_WITHIN", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = f"--hdfs_port={server.getsockname()[1]}"
+        with pytest.raises(errors.UserError, match="does not answer .*timed out"):
+            files.connect([options[0], port, *options[2:]], f"{STORE}/videos")
+
+
+def test_video_that_may_not_be_read_ends_the_job(root, options, faults):
+    """One that is not there is none of the job's faults."""
+    put(root, "videos/a.mp4", b"1")
+    faults["GETFILESTATUS", "/videos/a.mp4"] = 403
+    reader = decoder.Decoder(60.0)
+    with contextlib.closing(reader):
+        with pytest.raises(errors.UserError, match="a.mp4 cannot be read.*no luck"):
+            reader.cut_video("a.mp4", f"{STORE}/videos/a.mp4", 1.0)
+        digest, error = reader.cut_video("b.mp4", f"{STORE}/videos/b.mp4", 1.0)
+        assert digest == "" and "missing or cannot be opened" in str(error)
 
 
 @pytest.mark.slow
