@@ -41,7 +41,9 @@ _CODE_CHANGES = flags.DEFINE_enum(
     ["rerun", "keep"],
     "What to do with outputs that other code has made from the same inputs and settings.",
 )
-_SHOW = flags.DEFINE_bool("show", False, "Draw the graph and what is done, stale or to do, and why; run nothing.")
+_SHOW = flags.DEFINE_bool(
+    "show", False, "Draw the graph and what is done, stale, failed or to do, and why; run nothing."
+)
 
 
 def main() -> int:
