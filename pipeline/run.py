@@ -48,7 +48,7 @@ _SHOW = flags.DEFINE_bool(
 
 def main() -> int:
     """Draws the graph, or runs it and says what came of it."""
-    from pipeline import closing, drawing, execution, states, training_graph
+    from pipeline import closing, drawing, execution, remarks, states, training_graph
     from stat_tf import processes, versions
 
     output = _OUTPUT.value
@@ -65,6 +65,8 @@ def main() -> int:
     )
     versions.check_base(push_dir, "push_dir")
     graph, keep = training_graph.make(settings), _CODE_CHANGES.value == "keep"
+    for remark in remarks.of(settings, graph):
+        print(f"warning: {remark}", file=sys.stderr)
     if _SHOW.value:
         print(drawing.draw(states.survey(graph, output, keep), processes.is_locked(output)))
         return 0
