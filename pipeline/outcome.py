@@ -114,6 +114,12 @@ def _judge(listed: Listed, summary: Summary, config: BuildConfig) -> list[str]:
                 f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {path} lists them."
             )
         warnings.append(f"{message}.")
+    if summary.num_stretched:
+        s = config.settings
+        warnings.append(
+            f"{summary.num_stretched} of {num_clips} clips have fewer than the {s.num_places} frames of "
+            f"--num_segments={s.num_segments} times --num_frames={s.num_frames}, and repeat some."
+        )
     return warnings
 
 
