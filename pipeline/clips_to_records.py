@@ -26,6 +26,7 @@ RECORDS = "records"
 REJECTED = "rejected"
 CONTENTS = "contents"
 FINGERPRINTS = "fingerprints"
+STRETCHED = "stretched"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +56,11 @@ class RecordSettings:
     lens_blur: float
     noise: float
     flow: info.FlowInfo | None = None
+
+    @property
+    def num_places(self) -> int:
+        """K*T, the frames below which a video repeats some; see `sampling.sample_frames`."""
+        return self.num_segments * self.num_frames
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +151,9 @@ class ClipToRecord(beam.DoFn):
     Records go through a file each, and only their paths through the runner: a local runner keeps
     in memory all that it shuffles.
 
-    Yields (kind, value) pairs: `RECORDS`, (shard, `StagedRecord`); `REJECTED`, a `rejection` for a clip that
-    cannot be used; of whole videos, `CONTENTS`, (SHA-256 of the file, (split, id)) for one that can, and
-    `FINGERPRINTS`, the `fingerprint` of each.
+    Yields (kind, value) pairs: `RECORDS`, (shard, `StagedRecord`); `STRETCHED`, 1 for one that repeats frames, having
+    too few; `REJECTED`, a `rejection` for a clip that cannot be used; of whole videos, `CONTENTS`, (SHA-256 of the
+    file, (split, id)) for one that can, and `FINGERPRINTS`, the `fingerprint` of each.
     """
 
     def __init__(
@@ -211,6 +217,7 @@ class ClipToRecord(beam.DoFn):
             yield self._reject(clip, source.reason)
         else:
             yield self._stage(task, clip.path, source)
+            yield from self._stretched(source)
             yield CONTENTS, (content, (clip.split, clip.path))
         yield FINGERPRINTS, fingerprint(clip, content)
 
@@ -223,6 +230,11 @@ class ClipToRecord(beam.DoFn):
                 yield self._reject(clip, source.reason, clip_id)
             else:
                 yield self._stage(task, clip_id, source)
+                yield from self._stretched(source)
+
+    def _stretched(self, source: video.VideoClip) -> Iterator[tuple[str, int]]:
+        if source.count < self._settings.num_places:
+            yield STRETCHED, 1
 
     def _reject(self, clip: Clip, reason: str, clip_id: str | None = None) -> tuple[str, dict]:
         self._num_rejected.inc()

@@ -78,13 +78,15 @@ def _served_now(call: Call) -> dict[str, Any]:
     return {"pushed": "", "pushed model": ""}
 
 
+# The split that an Evaluator compares on.
+EVALUATION_SPLIT = "test"
 # The networks that an Evaluator compares, in the order of the table.
 NETWORKS = ("teacher", "student", "student_longer")
 CANDIDATE, PUSHED = "candidate", "pushed"
 
 
 def _evaluate(call: Call) -> list[list[str]]:
-    data = {"data_dir": call.inputs["examples"], "split": "test"}
+    data = {"data_dir": call.inputs["examples"], "split": EVALUATION_SPLIT}
 
     def evaluation(name: str, **model: str) -> list[str]:
         return _command("stat_tf.evaluate", {}, **model, **data, output=os.path.join(call.output, name))

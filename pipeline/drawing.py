@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.states import State, Status
 
-_SIGNS = {Status.DONE: "+", Status.STALE: "!", Status.TO_DO: ".", Status.WITHHELD: "x"}
+_SIGNS = {Status.DONE: "+", Status.STALE: "!", Status.TO_DO: ".", Status.FAILED: "x", Status.WITHHELD: "-"}
 _RUNNING = ">"
 _WIDTH = 100
 _INDENT = " " * 6
@@ -19,7 +19,7 @@ def draw(found: Mapping[str, State], running: bool) -> str:
       found: The states, as of `states.survey`.
       running: Whether a run is at work, on the first node that is not done.
     """
-    current = next((name for name, state in found.items() if _is_open(state)), "") if running else ""
+    current = next((name for name, state in found.items() if state.is_open), "") if running else ""
     names = max(map(len, found))
     kinds = max(len(state.node.component.name) for state in found.values())
     lines = [_heading(found, current), ""]
@@ -29,10 +29,6 @@ def draw(found: Mapping[str, State], running: bool) -> str:
         lines.append(f"{sign} {name:{names}}  {state.node.component.name:{kinds}}  {status:8}{reads}".rstrip())
         lines += _details(state, name == current)
     return "\n".join(lines)
-
-
-def _is_open(state: State) -> bool:
-    return state.status in (Status.TO_DO, Status.STALE)
 
 
 def _heading(found: Mapping[str, State], current: str) -> str:

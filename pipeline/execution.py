@@ -38,7 +38,7 @@ def run(graph: Graph, root: str, commands: processes.Commands, keep_other_code: 
         commands.check()
         state = states.state_of(node, found, root, keep_other_code)
         heading = f"[{number}/{len(graph.nodes)}] {node.name} ({node.component.name})"
-        if state.status is Status.TO_DO or state.status is Status.STALE:
+        if state.is_open:
             if not state.plan:
                 raise errors.UserError(f"{node.name} cannot be run: it {state.reason}, which is withheld.")
             print(f"{heading}: {state.status.value}{f', {state.reason}' if state.reason else ''}", flush=True)
@@ -64,7 +64,7 @@ def _bring_about(state: State, before: Mapping[str, State], commands: processes.
         _set_aside(directory)
     progress = manifest.load_progress(directory) or manifest.Progress(state.plan)
     plan = dataclasses.replace(state.plan, code=_either(progress.plan.code, state.plan.code))
-    manifest.save(directory, dataclasses.replace(progress, plan=plan))
+    manifest.save(directory, dataclasses.replace(progress, plan=plan, failure=""))
     inputs = {key: source.directory for key, source in plan.inputs.items()}
     wanted = node.component.commands(Call(inputs, node.parameters, plan.observed, state.output))
     done, seconds = list(progress.commands), progress.seconds
@@ -72,14 +72,15 @@ def _bring_about(state: State, before: Mapping[str, State], commands: processes.
         if tuple(command) in done:
             continue
         print(f"$ {processes.shown(command)}", flush=True)
-        start = time.monotonic()
+        start, failure = time.monotonic(), ""
         try:
             commands.run_in_view(command)
         except errors.UserError as error:
+            failure = f"python -m {command[0]} ended with an error"
             raise errors.UserError(f"{node.name} ({node.component.name}) failed: {error}") from error
         finally:
             seconds += time.monotonic() - start
-            manifest.save(directory, manifest.Progress(plan, tuple(done), seconds))
+            manifest.save(directory, manifest.Progress(plan, tuple(done), seconds, failure))
         done.append(tuple(command))
         manifest.save(directory, manifest.Progress(plan, tuple(done), seconds))
     commands_run = tuple(map(tuple, wanted))
@@ -104,7 +105,7 @@ def _manifest(
             content, metrics = kind.content(output), kind.metrics(output)
     except states.Damaged as damage:
         # Whatever the commands had left is gone: none of them counts as done.
-        manifest.save(state.directory, manifest.Progress(state.plan, (), seconds))
+        manifest.save(state.directory, manifest.Progress(state.plan, (), seconds, f"it left no whole {kind.name}"))
         raise errors.UserError(
             f"{state.node.name} ({state.node.component.name}) has left no whole {kind.name} in {output} "
             f"({damage}): give the same command again."

@@ -22,6 +22,7 @@ class Summary:
     rejected: list[dict] = dataclasses.field(default_factory=list)
     duplicates: list[dict[str, list[str]]] = dataclasses.field(default_factory=list)
     fingerprint: str = ""
+    num_stretched: int = 0
 
     @property
     def num_clips(self) -> int:
@@ -48,6 +49,7 @@ class _Read:
     rejected: beam.PCollection
     contents: beam.PCollection
     fingerprints: beam.PCollection
+    stretched: beam.PCollection
     every_shard: beam.PCollection
 
 
@@ -65,7 +67,7 @@ def _divide(found: beam.PCollection, step: str, *kinds: str) -> list[beam.PColle
 def _read_whole(tasks: beam.PCollection, convert: beam.DoFn, every_shard: beam.PCollection) -> _Read:
     """Reads clips, each a video of its own."""
     found = tasks | "ClipToRecord" >> beam.ParDo(convert)
-    return _Read(*_divide(found, "Clip", clips_to_records.RECORDS, *_FOUND), every_shard)
+    return _Read(*_divide(found, "Clip", clips_to_records.RECORDS, *_FOUND, clips_to_records.STRETCHED), every_shard)
 
 
 def _read_cut(
@@ -113,7 +115,8 @@ def _read_cut(
         "fingerprints": (read.fingerprints, fingerprints),
         "every_shard": (every_shard, names),
     }
-    return _Read(records, **{name: both | f"All {name}" >> beam.Flatten() for name, both in merged.items()})
+    merged = {name: both | f"All {name}" >> beam.Flatten() for name, both in merged.items()}
+    return _Read(records, stretched=read.stretched, **merged)
 
 
 def read_summary(place: str) -> Summary:
@@ -124,8 +127,8 @@ def read_summary(place: str) -> Summary:
     """
     summary = Summary()
     for kind, value in summary_lib.read(place):
-        if kind == "fingerprint":
-            summary.fingerprint = value
+        if kind in ("fingerprint", "num_stretched"):
+            setattr(summary, kind, value)
         else:
             getattr(summary, kind).append(value)
     summary.shards.sort(key=operator.itemgetter("name"))
@@ -205,12 +208,15 @@ def run(
         )
         duplicates = read.contents | "ByContent" >> beam.GroupByKey() | beam.FlatMap(_across_splits)
         fingerprint = read.fingerprints | "Fingerprint" >> beam.CombineGlobally(_digest_sum)
+        # Of no clip at all, nothing: that is no 0, and needs no step that makes one.
+        num_stretched = read.stretched | "NumStretched" >> beam.CombineGlobally(sum).without_defaults()
         summary = summary_lib.write(
             (
                 written | "Shards" >> beam.Map(lambda shard: ("shards", dataclasses.asdict(shard))),
                 read.rejected | "Rejected" >> beam.Map(lambda fields: ("rejected", fields)),
                 duplicates | "Duplicates" >> beam.Map(lambda found: ("duplicates", found)),
                 fingerprint | "OneFingerprint" >> beam.Map(lambda digest: ("fingerprint", digest)),
+                num_stretched | "OneNumber" >> beam.Map(lambda number: ("num_stretched", number)),
             ),
             place,
         )

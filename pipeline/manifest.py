@@ -71,16 +71,19 @@ class Progress:
       plan: What the output is made from.
       commands: Those that have ended well, so that a stopped component goes on with the next.
       seconds: What they took.
+      failure: What went wrong when it was last tried, in a phrase; "" if nothing did, or it was stopped.
     """
 
     plan: Plan
     commands: tuple[tuple[str, ...], ...] = ()
     seconds: float = 0.0
+    failure: str = ""
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Progress":
         """Reads what `dataclasses.asdict` made, by way of JSON."""
-        return cls(_plan(fields["plan"]), tuple(map(tuple, fields["commands"])), fields["seconds"])
+        commands = tuple(map(tuple, fields["commands"]))
+        return cls(_plan(fields["plan"]), commands, fields["seconds"], fields.get("failure", ""))
 
 
 @dataclasses.dataclass(frozen=True)

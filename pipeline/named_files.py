@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline import artifacts
@@ -14,6 +15,8 @@ from stat_tf import digests, files
 # where there is one of that name.
 _BY_BEAM = ("videos", "annotations", "unlabeled_videos")
 _BY_TENSORFLOW = ("init_from", "flow_run_dir", "warmup_data_dir")
+# What --init_from takes that is no file.
+_NO_FILES = ("auto", "imagenet", "none")
 
 
 def observe(call: Call) -> dict[str, Any]:
@@ -38,6 +41,14 @@ def observe(call: Call) -> dict[str, Any]:
         elif os.path.isfile(path):
             found[f"contents of --{name}"] = digests.of(path)
     return found
+
+
+def missing(flags: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """(name, path) of flags that name a local file or directory that is not there."""
+    for name in (*_BY_BEAM, *_BY_TENSORFLOW):
+        path = flags.get(name)
+        if path and path not in _NO_FILES and not files.is_remote(path) and not os.path.exists(path):
+            yield name, path
 
 
 def _remote(path: str, name: str, given: dict[str, Any]) -> str:

@@ -84,6 +84,16 @@ def _judge_duplicates(duplicates: list[dict[str, list[str]]], fail: bool) -> lis
     return warnings
 
 
+def _most_often(rejected: list[dict[str, str]]) -> str:
+    """The reason that most clips were rejected for, and the first of these, as the end of a sentence."""
+    reason, times = collections.Counter(clip["reason"] for clip in rejected).most_common(1)[0]
+    example = next(clip["id"] for clip in rejected if clip["reason"] == reason)
+    because = f"because {reason}, as {example}"
+    if times == len(rejected):
+        return because
+    return f"most often ({times}) {because}" if times > 1 else f"each for another reason, one {because}"
+
+
 def _judge(listed: Listed, summary: Summary, config: BuildConfig) -> list[str]:
     """Decides whether the dataset may be published; returns warnings.
 
@@ -93,10 +103,8 @@ def _judge(listed: Listed, summary: Summary, config: BuildConfig) -> list[str]:
     warnings = _judge_duplicates(summary.duplicates, config.fail_on_duplicates)
     count, num_clips = len(summary.rejected), summary.num_clips
     if count:
-        reason, times = collections.Counter(clip["reason"] for clip in summary.rejected).most_common(1)[0]
-        example = next(clip["id"] for clip in summary.rejected if clip["reason"] == reason)
         kind = "clips" if listed.cut else "videos"
-        message = f"{count} of {num_clips} {kind} cannot be used, most often ({times}) because {reason}, as {example}"
+        message = f"{count} of {num_clips} {kind} cannot be used, {_most_often(summary.rejected)}"
         if count == num_clips or count > config.max_rejected * num_clips:
             path = failed_list(config.output)
             with staging.writing(path):
@@ -105,6 +113,12 @@ def _judge(listed: Listed, summary: Summary, config: BuildConfig) -> list[str]:
                 f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {path} lists them."
             )
         warnings.append(f"{message}.")
+    if summary.num_stretched:
+        s = config.settings
+        warnings.append(
+            f"{summary.num_stretched} of {num_clips} clips have fewer than the {s.num_places} frames of "
+            f"--num_segments={s.num_segments} times --num_frames={s.num_frames}, and repeat some."
+        )
     return warnings
 
 

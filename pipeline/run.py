@@ -41,12 +41,14 @@ _CODE_CHANGES = flags.DEFINE_enum(
     ["rerun", "keep"],
     "What to do with outputs that other code has made from the same inputs and settings.",
 )
-_SHOW = flags.DEFINE_bool("show", False, "Draw the graph and what is done, stale or to do, and why; run nothing.")
+_SHOW = flags.DEFINE_bool(
+    "show", False, "Draw the graph and what is done, stale, failed or to do, and why; run nothing."
+)
 
 
 def main() -> int:
     """Draws the graph, or runs it and says what came of it."""
-    from pipeline import closing, drawing, execution, states, training_graph
+    from pipeline import closing, drawing, execution, remarks, states, training_graph
     from stat_tf import processes, versions
 
     output = _OUTPUT.value
@@ -63,6 +65,8 @@ def main() -> int:
     )
     versions.check_base(push_dir, "push_dir")
     graph, keep = training_graph.make(settings), _CODE_CHANGES.value == "keep"
+    for remark in remarks.of(settings, graph):
+        print(f"warning: {remark}", file=sys.stderr)
     if _SHOW.value:
         print(drawing.draw(states.survey(graph, output, keep), processes.is_locked(output)))
         return 0

@@ -114,8 +114,8 @@ def _only(found: beam.PCollection, kind: str, *, bare: bool = True) -> beam.PCol
     return chosen | f"Bare {label}" >> beam.Map(operator.itemgetter(1)) if bare else chosen
 
 
-def report(description: info.DatasetInfo, output: str) -> str:
-    """What a user wants to know when the signals are stored."""
+def report(description: info.DatasetInfo, output: str, student_width: float) -> str:
+    """What a user wants to know when the signals are stored; `student_width` is of the student to go on with."""
     lines = []
     for split, stored in description.shards.items():
         clips = description.num_clips(split)
@@ -129,10 +129,14 @@ def report(description: info.DatasetInfo, output: str) -> str:
             f"Attention maps of {' and '.join(finer)} are finer than the LR frames and show outlines of what the "
             "teacher saw: give --student_input=native, of which none are, where these must not leave."
         )
-    student = " ".join(f"--{flag}={value}" for flag, value in description.signals.student.items())
-    lines.append(f"The signals are in {output}. To train a student from them:")
-    lines.append(
-        f"  python -m stat_tf.train --stage=stat --signals={shlex.quote(output)} --init_run=STUDENT --run_dir=RUN "
-        f"{student}"
-    )
+    # What has to be the student's, and where the defaults ask for a split that is not there.
+    flags = {"stage": "stat" if "train" in description.shards else "unsupervised", "signals": shlex.quote(output)}
+    flags |= {"init_run": "STUDENT", "run_dir": "RUN"} | description.signals.student
+    if student_width != 1:
+        flags["width"] = f"{student_width:g}"
+    if OF_FRAMES not in description.shards and flags["stage"] == "stat":
+        flags["eval_split"] = ""
+    as_wide = "" if student_width == 1 else ", as wide as the teacher,"
+    lines.append(f"The signals are in {output}. To train a student{as_wide} from them:")
+    lines.append("  python -m stat_tf.train " + " ".join(f"--{name}={value}" for name, value in flags.items()))
     return "\n".join(lines)

@@ -16,6 +16,7 @@ OF_SIGNALS = ("train", "unlabeled")
 OF_FRAMES = "test"
 # A student's grids do not depend on its width; a thin one is made at once.
 _THIN = 1 / 16
+_OF_ONE_WIDTH = "efficientnet_lite0"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Plan:
       grids: The student's, stage by stage.
       splits: The splits to read, that of evaluation included.
       description: What is known before of the directory's `dataset.json`: all but its shards.
+      width: The teacher's, which its student is likely to have; 1 where either has a backbone without widths.
     """
 
     config: SignalsConfig
@@ -56,6 +58,7 @@ class Plan:
     grids: tuple[signals_lib.Grid, ...]
     splits: tuple[str, ...]
     description: info.DatasetInfo
+    width: float
 
     @property
     def num_views(self) -> int:
@@ -118,7 +121,8 @@ def make_plan(config: SignalsConfig) -> Plan:
         flow=None,
         signals=stored,
     )
-    return Plan(config, views, grids, splits, description)
+    width = 1.0 if student.backbone == _OF_ONE_WIDTH else run.recognizer.width
+    return Plan(config, views, grids, splits, description, width)
 
 
 def _splits(config: SignalsConfig, dataset: info.DatasetInfo) -> tuple[str, ...]:
@@ -188,6 +192,6 @@ def _student(config: SignalsConfig, run: RunConfig, lr_size: tuple[int, int]) ->
         frame_size=lr_size,
         network_size=lr_size if native else run.crop_size,
         native=native,
-        width=1.0 if backbone == "efficientnet_lite0" else _THIN,
+        width=1.0 if backbone == _OF_ONE_WIDTH else _THIN,
         temporal_fusion=config.temporal_fusion or fusion,
     )

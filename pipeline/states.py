@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import enum
 import os
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from stat_tf import errors
 
 # What shows that something is missing, or is not what it should be; the last two of JSON of other types.
 _NOT_WHOLE = (FileNotFoundError, NotADirectoryError, ValueError, LookupError, TypeError, AttributeError)
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Damaged(Exception):
@@ -26,6 +28,7 @@ class Status(enum.Enum):
     DONE = "done"
     STALE = "stale"
     TO_DO = "to do"
+    FAILED = "failed"
     WITHHELD = "withheld"
 
 
@@ -48,6 +51,11 @@ class State:
     plan: Plan | None = None
     directory: str = ""
     manifest: Manifest | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a run is to make the output."""
+        return self.status in (Status.STALE, Status.TO_DO, Status.FAILED)
 
     @property
     def output(self) -> str:
@@ -136,7 +144,9 @@ def state_of(node: Node, before: Mapping[str, State], root: str, keep_other_code
         return State(node, Status.DONE, reason, plan, directory, made)
     if progress:
         far = node.component.output.progress(artifact_dir(node, directory))
-        return State(node, Status.TO_DO, f"begun{f', {far}' if far else ''}; goes on there", plan, directory)
+        status = Status.FAILED if progress.failure else Status.TO_DO
+        what = f"{progress.failure} the last time" if progress.failure else "begun"
+        return State(node, status, f"{what}{f', {far}' if far else ''}; goes on there", plan, directory)
     others = [made for _, made in earlier.values() if made]
     if others:
         newest = max(others, key=lambda made: made.finished)
@@ -204,15 +214,17 @@ def _difference(before: Plan, now: Plan) -> str:
     said = []
     for key in sorted(before.inputs.keys() | now.inputs.keys()):
         then, this = before.inputs.get(key), now.inputs.get(key)
-        if then is None or this is None or then.content != this.content:
-            said.append(f"other {key}")
+        if then is None or this is None:
+            said.append(f"reads {this.node} now" if this else f"no longer reads {then.node}")
+        elif then.content != this.content:
+            said.append(f"the output of {this.node} has changed")
     for then, this in ((before.parameters, now.parameters), (before.observed, now.observed)):
         said += _changes(_flat(then), _flat(this))
     if modules := code_version.changed(before.code, now.code):
-        said.append(f"other code: {_few(modules)}")
+        said.append(f"its code has changed: {_few(modules)}")
     if before.commands != now.commands and not said:
-        said.append("other commands")
-    return "; ".join(said) or "its manifest is not its own"
+        said.append("its commands have changed")
+    return "; ".join(said) or "its manifest is that of another output"
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -224,8 +236,15 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    return [f"{name} {_shown(before.get(name))} -> {_shown(now.get(name))}" for name in names]
+    names = sorted(before.keys() | now.keys())
+    both = [(name, before.get(name), now.get(name)) for name in names]
+    return [_change(name, then, this) for name, then, this in both if then != this]
+
+
+def _change(name: str, then: Any, this: Any) -> str:
+    if _DIGEST.fullmatch(str(then or this)):
+        return f"{name}: {'changed' if then and this else 'new' if this else 'not there'}"
+    return f"{name} {_shown(then)} -> {_shown(this)}"
 
 
 def _shown(value: Any) -> str:

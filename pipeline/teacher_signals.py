@@ -88,7 +88,7 @@ def main() -> None:
         execution.check_place(flag, FLAGS[flag].value)
     if not execution.is_local:
         logging.disable(logging.NOTSET)  # what a remote runner logs is its progress
-    print(signals.report(signals.store(plan, execution), FLAGS.output))
+    print(signals.report(signals.store(plan, execution), FLAGS.output, plan.width))
 
 
 if __name__ == "__main__":

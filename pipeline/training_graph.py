@@ -52,10 +52,17 @@ class Settings:
 # What decides the stored views and the student's grids: node stat's flags, which node signals has too.
 _OF_SIGNALS = ("lr_size", "scales", "flip", "color_jitter", "backbone", "student_input", "temporal_fusion")
 
-# The flag files of nodes that have another's name, or another command's.
-_FILES = {
+# The flag files of the nodes that can have one.
+FILES = {
+    "videos": "videos",
     "examples": "build",
     "example_validation": "validate_examples",
+    "teacher": "teacher",
+    "student": "student",
+    "student_longer": "student_longer",
+    "signals": "signals",
+    "stat": "stat",
+    "export": "export",
     "export_validation": "validate_export",
     "evaluation": "bless",
     "figures": "visualize",
@@ -106,7 +113,7 @@ def make(settings: Settings) -> Graph:
     add("push", components.PUSHER, checked, push_dir=settings.push_dir)
     # Last: no model waits for pictures.
     add("figures", components.VISUALIZER, examples | networks | {"stat": "stat"})
-    flags.check_all_used()
+    flags.check_all_used([node.name for node in nodes if node.name in FILES])
     return Graph(nodes)
 
 
@@ -129,7 +136,7 @@ class _NodeFlags:
         self._unused = set(self._given)
 
     def _path(self, node: str) -> str:
-        return os.path.join(self._settings.config_dir, f"{_FILES.get(node, node)}.flags")
+        return os.path.join(self._settings.config_dir, f"{FILES.get(node, node)}.flags")
 
     def has_file(self, node: str) -> bool:
         return os.path.isfile(self._path(node))
@@ -158,9 +165,15 @@ class _NodeFlags:
             found = {"videos": self._settings.videos} | found
         return found
 
-    def check_all_used(self) -> None:
+    def check_all_used(self, nodes: Sequence[str]) -> None:
+        """`nodes` are those that take flags."""
         if self._unused:
-            raise errors.UserError(f"--set={min(self._unused)}:... is for a node that this pipeline does not have.")
+            name = min(self._unused)
+            meant = [f" ({name}.flags is that of node {node})" for node in nodes if FILES[node] == name]
+            raise errors.UserError(
+                f"--set={name}:... names no node of this pipeline that takes flags{''.join(meant)}: give one of "
+                f"{', '.join(nodes)}."
+            )
 
 
 def _module(component: Component) -> str:

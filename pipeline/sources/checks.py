@@ -18,7 +18,7 @@ def check(listing: Listing) -> list[str]:
     """Checks a listing.
 
     Returns:
-      Warnings: groups with clips in train and in test, and classes without a clip in one of them.
+      Warnings: the listing's own, groups with clips in train and in test, and classes without a clip in one of them.
 
     Raises:
       UserError: There is no clip, a video is listed twice, or one is in two splits.
@@ -39,7 +39,7 @@ def check(listing: Listing) -> list[str]:
     twice = [path for path, where in splits.items() if len(where) > 1]
     if twice:
         raise errors.UserError(f"Listed more than once: {some(twice)}.")
-    warnings = []
+    warnings = list(listing.warnings)
     shared = [group for group, where in groups.items() if {"train", "test"} <= set(where)]
     if shared:
         warnings.append(f"Groups with clips in both train and test: {some(shared)}. Test results may flatter.")

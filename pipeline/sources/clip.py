@@ -34,7 +34,9 @@ class Listing:
     Attributes:
       classes: Class names; a label index is a position here.
       clips: The clips, in no particular order.
+      warnings: What was odd about the collection, one sentence each.
     """
 
     classes: tuple[str, ...]
     clips: tuple[Clip, ...]
+    warnings: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 import os
 
-from pipeline.sources import files
+from pipeline.sources import checks, files
 from pipeline.sources.clip import Clip, Listing
 from stat_tf import errors
 from stat_tf.data import info
@@ -30,19 +30,21 @@ def read(videos: str) -> Listing:
         Deeper folders are allowed. Files that are not named like videos are passed over.
 
     Returns:
-      The clips; classes in alphabetical order.
+      The clips; classes in alphabetical order; a warning that names other folders beside these that hold videos.
 
     Raises:
       UserError: The directory is missing or holds no video, a video lies in train or test itself, or a
         class folder's name is not UTF-8.
     """
-    clips = []
+    clips, others = [], set()
     for path in files.list_files(videos, "videos"):
         folders = path.split("/")[:-1]
         hidden = any(part.startswith(".") for part in path.split("/"))
-        if hidden or not path.lower().endswith(files.VIDEO_SUFFIXES) or not folders or folders[0] not in info.SPLITS:
+        if hidden or not path.lower().endswith(files.VIDEO_SUFFIXES) or not folders:
             continue
-        if folders[0] == "unlabeled":
+        if folders[0] not in info.SPLITS:
+            others.add(os.fsencode(folders[0]).decode(errors="backslashreplace"))
+        elif folders[0] == "unlabeled":
             clips.append(Clip(path, "", "unlabeled"))
         elif len(folders) == 1:
             raise errors.UserError(f"{videos}/{path} has no class: move it to {videos}/{folders[0]}/CLASS.")
@@ -52,4 +54,10 @@ def read(videos: str) -> Listing:
         raise errors.UserError(
             f"{videos} has no videos in train/CLASS, test/CLASS or unlabeled: check --videos and --layout."
         )
-    return Listing(_classes(videos, clips), tuple(clips))
+    warnings = []
+    if others:
+        splits = ", ".join(info.SPLITS)
+        warnings.append(
+            f"Videos in folders that are no split are left out: {checks.some(others)}; splits are {splits}."
+        )
+    return Listing(_classes(videos, clips), tuple(clips), tuple(warnings))

@@ -39,6 +39,7 @@ def check(
     lr_size: Sequence[int],
     stream: str = "rgb",
     labeled: bool = True,
+    mend: str = "",
 ) -> None:
     """Checks, before anything trains, that a dataset is whole and fits what is asked of it.
 
@@ -51,13 +52,14 @@ def check(
       lr_size: (height, width) of the LR frames asked for.
       stream: One of `streams.STREAMS`.
       labeled: Whether every clip needs a label.
+      mend: What to do where the split has no clips, a sentence.
 
     Raises:
       UserError: What does not fit, and how to mend it.
     """
     if not info.num_clips(split):
         present = ", ".join(name for name in info.shards if info.num_clips(name)) or "none"
-        raise errors.UserError(f"{data_dir} has no clips in split {split!r}; its splits: {present}.")
+        raise errors.UserError(f"{data_dir} has no clips in split {split!r}; its splits: {present}. {mend}".rstrip())
     if labeled and (unlabeled := info.counts[split].get("", 0)):
         raise errors.UserError(
             f"Split {split!r} of {data_dir} has {unlabeled} clips without a label, which this needs: "

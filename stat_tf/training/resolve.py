@@ -85,6 +85,7 @@ def resolve(settings: Mapping[str, Any], info: info_lib.DatasetInfo) -> RunConfi
                 lr_size=lr_size,
                 stream=settings["stream"],
                 labeled=split == eval_split or (split != "unlabeled" and stage != "unsupervised"),
+                mend="Give --eval_split= to train without evaluating." if split == eval_split else "",
             )
     if crop_size[0] > info.hr_size[0] or crop_size[1] > info.hr_size[1]:
         raise errors.UserError(
@@ -263,16 +264,13 @@ def _train_splits(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _check_initial(config: RunConfig, initial: RunConfig) -> None:
-    _check_agree(config, initial, "init_run", _ARCHITECTURE)
-    if not initial.view == config.view == "lr":
-        return
-    if initial.lr_size != config.lr_size:
+    of_lr = initial.view == config.view == "lr"
+    _check_agree(config, initial, "init_run", _ARCHITECTURE, ("lens_blur", "noise") if of_lr else ())
+    if of_lr and initial.lr_size != config.lr_size:
         raise errors.UserError(
             f"--init_run={config.init_run} was trained on LR frames of {sizes.text(initial.lr_size)}, "
             f"not {sizes.text(config.lr_size)}: give a run of this LR size."
         )
-    for name in ("lens_blur", "noise"):
-        _check_same_clips(config, initial, "init_run", name)
 
 
 def _teacher(settings: Mapping[str, Any]) -> RunConfig | None:
@@ -298,30 +296,32 @@ def _check_teacher(config: RunConfig, teacher: RunConfig) -> None:
         )
 
 
-def _check_agree(config: RunConfig, other: RunConfig, flag: str, names: tuple[str, ...]) -> None:
+def _check_agree(
+    config: RunConfig, other: RunConfig, flag: str, names: tuple[str, ...], of_clips: tuple[str, ...] = ()
+) -> None:
+    """Checks classes, these fields of the network, and how the clips were made, `of_clips` included."""
     run_dir = getattr(config, flag)
     if other.classes != config.classes:
         raise errors.UserError(
             f"--{flag}={run_dir} knows other classes than {config.data_dir} "
             f"({len(other.classes)} and {len(config.classes)}): both need the same classes in the same order."
         )
-    for name in names:
-        theirs, ours = getattr(other.recognizer, name), getattr(config.recognizer, name)
-        if theirs != ours:
-            raise errors.UserError(
-                f"--{flag}={run_dir} has another architecture: {name}={theirs}, not {ours}; make the two agree."
-            )
-    for name in ("frame_stride", "flow_method", "flow_bound"):
-        _check_same_clips(config, other, flag, name)
-
-
-def _check_same_clips(config: RunConfig, other: RunConfig, flag: str, name: str) -> None:
-    theirs, ours = getattr(other, name), getattr(config, name)
-    if theirs != ours:
+    if differing := _differing(other.recognizer, config.recognizer, names):
+        said = "; ".join(f"{name}={theirs}, not {ours}" for name, theirs, ours in differing)
+        raise errors.UserError(f"--{flag}={run_dir} has another architecture: {said}; make the two agree.")
+    if differing := _differing(other, config, ("frame_stride", "flow_method", "flow_bound", *of_clips)):
+        theirs = ", ".join(f"{name}={value}" for name, value, _ in differing)
+        ours = ", ".join(f"{name}={value}" for name, _, value in differing)
         raise errors.UserError(
-            f"--{flag}={getattr(config, flag)} was trained on clips of {name}={theirs}, those of {config.data_dir} "
-            f"have {name}={ours}: give a run trained on clips of the same kind."
+            f"--{flag}={run_dir} was trained on clips of {theirs}, those of {config.data_dir} have {ours}: give a run "
+            "trained on clips of the same kind."
         )
+
+
+def _differing(other: Any, own: Any, names: Sequence[str]) -> list[tuple[str, Any, Any]]:
+    """(name, the other's, one's own) of fields that differ."""
+    both = [(name, getattr(other, name), getattr(own, name)) for name in names]
+    return [(name, theirs, ours) for name, theirs, ours in both if theirs != ours]
 
 
 def check_same_data(flag: str, run_dir: str, run: RunConfig, data_dir: str, data_fingerprint: str) -> None:

@@ -219,22 +219,26 @@ class RunConfig:
         """Checks that resuming `run_dir` under this configuration continues what was begun there.
 
         Raises:
-          UserError: `other`, the configuration found there, differs; names the first difference.
+          UserError: `other`, the configuration found there, differs; names all differences.
         """
         mine, found = _flat(self), _flat(other)
-        for name, value in mine.items():
-            if name not in (*CIRCUMSTANCES, *_SOURCES) and value != found[name]:
-                raise errors.UserError(
-                    f"{run_dir} holds a run with {name}={_shown(found[name])}, but this command has "
-                    f"{name}={_shown(value)}: use the same settings to resume it, or another --run_dir."
-                )
+        names = [name for name in mine if name not in (*CIRCUMSTANCES, *_SOURCES) and mine[name] != found[name]]
+        said = []
+        if names:
+            then, now = (", ".join(f"{name}={_shown(run[name])}" for name in names) for run in (found, mine))
+            said.append(f"holds a run with {then}, but this command has {now}")
         for name, flag in _SOURCES.items():
             now, then = getattr(self, name), getattr(other, name)
             if now != then:
-                raise errors.UserError(
-                    f"{run_dir} was begun with other weights of --{flag}={mine[flag]} ({_shown_source(then)}) than it "
-                    f"holds now ({_shown_source(now)}): put those back to resume it, or use another --run_dir."
+                said.append(
+                    f"was begun with other weights of --{flag}={mine[flag]} ({_shown_source(then)}) than it holds now "
+                    f"({_shown_source(now)})"
                 )
+        if said:
+            raise errors.UserError(
+                f"{run_dir} {', and '.join(said)}: use the same settings and weights to resume it, or another "
+                "--run_dir."
+            )
 
 
 def _tuples(fields: dict[str, Any]) -> dict[str, Any]:

@@ -104,6 +104,28 @@ def test_frames_of_a_snippet_stand_as_far_apart_as_asked(folders, tmp_path):
         np.testing.assert_array_equal(steps, 3 * 40000)
 
 
+def test_clips_that_repeat_frames_are_counted(tmp_path):
+    settings = dataclasses.replace(SETTINGS, num_frames=3)
+    for name, frames in (("train/run/a", 5), ("train/run/b", 6), ("test/run/c", 4), ("test/run/d", 30)):
+        media.encode_video(tmp_path / "v" / f"{name}.mp4", media.numbered_frames(frames, (48, 64)))
+    description = run(tmp_path / "v", tmp_path / "data", settings=settings)
+    times = [
+        parsed["timestamps"].numpy().reshape(2, 3, 3)[:, 1]
+        for parsed in records_of(tmp_path / "data", description, "test")
+    ]
+    assert sorted(len(np.unique(each)) for each in times) == [4, 6]
+    assert description.warnings == (
+        "2 of 4 clips have fewer than the 6 frames of --num_segments=2 times --num_frames=3, and repeat some.",
+    )
+    # The parts of videos that are cut too, here of five frames, and four.
+    listing = sources.read_all(
+        *(None, None, None, None), unlabeled_videos=str(tmp_path / "v" / "test"), clip_seconds=0.2
+    )
+    config = build.BuildConfig("", str(tmp_path / "cut"), settings)
+    (warning,) = build.build(listing, config, beam_options.parse([], 2)).warnings
+    assert warning.startswith("7 of 7 clips have fewer than the 6 frames")
+
+
 def broken_manifest(tmp_path, good):
     """A manifest of two good clips a split and four that cannot be used."""
     (tmp_path / "v").mkdir()
@@ -131,7 +153,9 @@ def test_broken_videos_are_left_out_and_listed(folders, tmp_path):
     ]
     assert any("none of whose videos can be used: jump" in warning for warning in description.warnings)
     assert "Classes without a video in test: jump." in info.load(str(tmp_path / "data")).warnings
-    assert "4 of 6 videos cannot be used" in build.report(description, "data")
+    assert "4 of 6 videos cannot be used, most often (2) because it is empty, as zero.avi." in build.report(
+        description, "data"
+    )
 
 
 def test_too_many_broken_videos_leave_no_dataset(folders, tmp_path):
@@ -476,7 +500,7 @@ def test_video_whose_name_is_not_utf8_is_left_out_and_listed(folders, tmp_path):
     assert (rejected["id"], rejected["reason"]) == (r"train/run/caf\xe9.mp4", "its name is not UTF-8")
     assert rejected["path"] == str(videos / r"train/run/caf\xe9.mp4")
     assert description.num_rejected == 1 and description.counts["train"] == {"jump": 1, "run": 1}
-    with pytest.raises(errors.UserError, match="1 of 6 videos cannot be used.* because its name is not UTF-8"):
+    with pytest.raises(errors.UserError, match="1 of 6 videos cannot be used, because its name is not UTF-8"):
         run(videos, tmp_path / "data2", max_rejected=0)
 
 

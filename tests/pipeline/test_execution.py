@@ -147,16 +147,24 @@ def test_failure_names_the_component_and_leaves_no_manifest(root):
     steps = Steps(fails="parity")
     with pytest.raises(errors.UserError, match=r"parity \(Parity\) failed: .* exit code 1"):
         execution.run(graph(), root, steps)
-    assert statuses(root) == {"first": Status.DONE, "parity": Status.TO_DO, "last": Status.TO_DO}
+    assert statuses(root) == {"first": Status.DONE, "parity": Status.FAILED, "last": Status.TO_DO}
     assert not list(pathlib.Path(root, "parity").rglob("manifest.json"))
 
 
-@pytest.mark.parametrize("how", ["fails", "breaks_off"])
-def test_component_goes_on_with_the_command_that_did_not_end(root, how):
+@pytest.mark.parametrize(
+    ("how", "status", "told"),
+    [
+        ("fails", Status.FAILED, "python -m parity ended with an error the last time"),
+        ("breaks_off", Status.TO_DO, "begun"),
+    ],
+)
+def test_component_goes_on_with_the_command_that_did_not_end(root, how, status, told):
     with pytest.raises((errors.UserError, KeyboardInterrupt)):
         run(root, **{how: "parity"})
-    state = states.survey(graph(), root)["parity"]
-    assert state.reason == "begun, half of it is there; goes on there"
+    found = states.survey(graph(), root)
+    assert (found["parity"].status, found["parity"].reason) == (status, f"{told}, half of it is there; goes on there")
+    sign = "x" if how == "fails" else "."
+    assert f"{sign} parity  Parity  {status.value:8}  <- first" in drawing.draw(found, running=False).splitlines()
     assert run(root)[0] == ["parity", "copy"]
 
 
@@ -182,11 +190,30 @@ def test_changed_and_missing_outputs_are_set_aside_and_made_anew(root):
     assert (aside[0] / "value").read_text() == "7" and not aside[1].exists() and aside[1].parent.exists()
 
 
+def test_failure_counts_until_the_component_is_tried_again(root):
+    with pytest.raises(errors.UserError):
+        run(root, fails="parity")
+    with pytest.raises(KeyboardInterrupt):
+        run(root, breaks_off="parity")
+    assert states.survey(graph(), root)["parity"].reason.startswith("begun")
+
+
+def test_changed_output_of_another_component_is_named_by_it(root):
+    run(root, 1)
+    with pytest.raises(KeyboardInterrupt):
+        run(root, 2, breaks_off="copy")
+    assert states.survey(graph(2), root)["last"].reason.startswith("begun")
+    shutil.rmtree(os.path.join(root, "last"))
+    run(root, 1)
+    state = states.survey(graph(2), root)["last"]
+    assert (state.status, state.reason) == (Status.STALE, "the output of parity has changed")
+
+
 def test_other_code_runs_a_component_again_or_is_let_pass(root, code):
     run(root)
     code["parity"] = "2"
     state = states.survey(graph(), root)["parity"]
-    assert (state.status, state.reason) == (Status.STALE, "other code: parity")
+    assert (state.status, state.reason) == (Status.STALE, "its code has changed: parity")
     kept = states.survey(graph(), root, keep_other_code=True)
     assert kept["parity"].reason == "kept, though its code has changed: parity"
     assert run(root, keep=True)[0] == []
@@ -207,7 +234,7 @@ def test_begun_output_is_gone_on_with_by_other_code_if_that_is_let_pass(root, co
     # Nor is it what the code that began it would have made.
     code["parity"] = "1"
     state = states.survey(graph(), root)["parity"]
-    assert (state.status, state.reason) == (Status.STALE, "other code: parity")
+    assert (state.status, state.reason) == (Status.STALE, "its code has changed: parity")
     assert run(root, keep=True)[0] == [] and run(root)[0] == ["prepare", "parity"]
     assert run(root)[1]["parity"].manifest.plan.code["parity"] == "1"
 
@@ -234,7 +261,7 @@ def test_manifest_of_other_code_is_not_taken_whatever_its_place(root, code):
     shutil.copy(os.path.join(other["parity"].directory, "manifest.json"), found["parity"].directory)
     code["parity"] = "1"
     state = states.survey(graph(), root)["parity"]
-    assert (state.status, state.reason) == (Status.STALE, "other code: parity")
+    assert (state.status, state.reason) == (Status.STALE, "its code has changed: parity")
 
 
 @pytest.fixture
@@ -295,6 +322,8 @@ def test_component_that_leaves_nothing_is_named(root, monkeypatch):
         patch.setattr(Steps, "run_in_view", lambda self, arguments: None)
         with pytest.raises(errors.UserError, match=r"first \(Source\) has left no whole number in .*/number"):
             run(root)
+    state = states.survey(graph(), root)["first"]
+    assert state.status is Status.FAILED and state.reason.startswith("it left no whole number the last time")
     assert run(root)[0] == ["source", "prepare", "parity", "copy"]
 
 

@@ -144,6 +144,20 @@ def test_folders(tmp_path):
     }
 
 
+def test_folders_beside_the_splits_are_warned_of(tmp_path):
+    for name in ("train/run/a.avi", "test/run/b.avi", "notes/read.txt", ".cache/run/c.avi", "train/.cache/d.avi"):
+        write(tmp_path / name)
+    listing = sources.read("folders", str(tmp_path), None, 1)
+    assert checks.check(listing) == []
+    for name in ("tests/run/c.avi", "val/run/d.avi", "val/jump/e.avi"):
+        write(tmp_path / name)
+    found = sources.read("folders", str(tmp_path), None, 1)
+    assert (found.classes, found.clips) == (listing.classes, listing.clips)
+    assert checks.check(found) == [
+        "Videos in folders that are no split are left out: tests, val; splits are train, test, unlabeled."
+    ]
+
+
 def test_folders_without_videos_or_classes(tmp_path):
     with pytest.raises(errors.UserError, match="There is no directory .*absent: check --videos"):
         sources.read("folders", str(tmp_path / "absent"), None, 1)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,12 +13,12 @@ import pytest
 import tensorflow as tf
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import signal_records, signals
+from pipeline import command_flags, signal_records, signals, signals_plan
 from stat_tf import errors
 from stat_tf import signals as signals_lib
 from stat_tf.data import augment, degrade, record, views
 from stat_tf.data import info as info_lib
-from stat_tf.training import checkpoints
+from stat_tf.training import checkpoints, from_signals, resolve
 from stat_tf.training.transfer import TransferModel
 from stat_tf.weighting import LossWeights
 from tests import datasets, runs, stored_signals
@@ -93,9 +94,9 @@ def test_nothing_of_hr_resolution_is_stored(root, tmp_path, student_input):
     assert names == {"dataset.json", *(shard.name for shards in info.shards.values() for shard in shards)}
     largest = max(np.prod(shape) for shape in info.signals.shapes.values())
     assert largest == 2 * 6 * 8  # a value a segment and cell of the LR grid, or 4x4 HR pixels, at most
-    assert "finer than" not in signals.report(info, "")
+    assert "finer than" not in signals.report(info, "", 1.0)
     coarser = dataclasses.replace(info, lr_sizes=((3, 4),))
-    assert "Attention maps of 6x8 are finer than the LR frames" in signals.report(coarser, "")
+    assert "Attention maps of 6x8 are finer than the LR frames" in signals.report(coarser, "", 1.0)
     for split in CLIPS:
         for example in examples(directory, split).values():
             context, lists = example.context.feature, example.feature_lists.feature_list
@@ -252,6 +253,24 @@ def test_what_does_not_fit_is_refused_before_anything_runs(root, changes, messag
     with pytest.raises(errors.UserError, match=message):
         stored_signals.store(**places, **rest)
     assert not (root / "new").exists()
+
+
+@pytest.mark.parametrize("splits", [("train", "test"), ("train",), ("unlabeled",)])
+def test_command_to_go_on_with_fits_the_student(root, tmp_path, splits):
+    """Of a teacher and a student of another width and other frames than the default's."""
+    if not (root / "student of 6x8").exists():
+        runs.untrained(root / "data", root / "student of 6x8", lr_size="6x8")
+    signals_dir, found = root / "signals", info_lib.load_signals(str(root / "signals"))
+    found = dataclasses.replace(found, shards={split: found.shards[split] for split in splits})
+    plan = signals_plan.make_plan(stored_signals.config(root / "data", root / "teacher", tmp_path / "s", lr_size="6x8"))
+    words = shlex.split(signals.report(found, str(signals_dir), plan.width).splitlines()[-1])
+    assert words[:3] == ["python", "-m", "stat_tf.train"] and "--width=0.125" in words
+    defined = command_flags.of("stat_tf.train")
+    defined(words[2:])
+    settings = {name: None if name in from_signals.DECIDED else defined[name].value for name in runs.SETTINGS}
+    config = resolve.resolve(settings | {"init_run": str(root / "student of 6x8")}, found)
+    assert config.stage == ("stat" if "train" in splits else "unsupervised")
+    assert config.eval_split == ("test" if "test" in splits else "")
 
 
 def run(*arguments):

@@ -87,7 +87,12 @@ def test_signals_are_for_the_student_that_stat_trains(config):
     [
         ("teacher:--run_dir=x", "--run_dir of node teacher is decided by the pipeline: leave it out"),
         ("examples:--videos=x", "is decided by the pipeline: give --videos instead"),
-        ("teecher:--epochs=1", "--set=teecher:... is for a node that this pipeline does not have"),
+        (
+            "bless:--min_gain=1",
+            r"--set=bless:... names no node of this pipeline that takes flags \(bless.flags is that of node evaluation"
+            r"\): give one of examples, example_validation, teacher, .*, evaluation, figures.$",
+        ),
+        ("push:--overwrite", "--set=push:... names no node of this pipeline that takes flags: give one of examples,"),
         ("--epochs=1", "names no node: write --set=NODE:--name=value"),
         ("teacher:epochs=1", "holds 'epochs=1': write one --name=value a line"),
         (

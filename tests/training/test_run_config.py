@@ -61,6 +61,18 @@ def test_differing_architecture_is_named_with_both_values(config):
         other.check_same_run(config, "RUN")
 
 
+def test_all_that_differs_is_named_at_once(config):
+    now = dataclasses.replace(config, epochs=config.epochs + 1, seed=5, init_run="A", init_source=Source(3, "abc"))
+    then = dataclasses.replace(now, epochs=config.epochs, seed=config.seed, init_source=Source(2, "def"))
+    with pytest.raises(errors.UserError) as raised:
+        now.check_same_run(then, "RUN")
+    assert str(raised.value) == (
+        f"RUN holds a run with epochs={then.epochs}, seed={then.seed}, but this command has epochs={now.epochs}, "
+        "seed=5, and was begun with other weights of --init_run=A (epoch 2, SHA-256 def) than it holds now "
+        "(epoch 3, SHA-256 abc): use the same settings and weights to resume it, or another --run_dir."
+    )
+
+
 def test_moved_data_and_other_devices_resume(config):
     moved = dataclasses.replace(config, data_dir="moved", strategy="mirrored", log_steps=7)
     dataclasses.replace(moved, checkpoint_steps=0, max_to_keep=9).check_same_run(config, "RUN")
