@@ -99,14 +99,16 @@ def test_missing_file_is_named(root, options):
 def test_changed_video_is_seen_by_the_pipeline(root, options):
     flags = dict(option.removeprefix("--").partition("=")[::2] for option in options) | {"hdfs_full_urls": True}
 
-    def observed():
-        return named_files.observe(Call({}, {"flags": {"videos": f"{STORE}/videos", **flags}}, {}, ""))
+    def observed(**changes):
+        return named_files.observe(Call({}, {"flags": {"videos": f"{STORE}/videos", **flags, **changes}}, {}, ""))
 
     put(root, "videos/train/a/1.mp4", b"1")
     before = observed()
     assert observed() == before
     put(root, "videos/train/a/1.mp4", b"12")
     assert observed() != before
+    with pytest.raises(errors.UserError, match="give --hdfs_full_urls too"):
+        observed(hdfs_full_urls=False)
 
 
 def test_files_are_replaced(root, options):
@@ -220,6 +222,7 @@ def test_former_dataset_that_cannot_be_put_back_is_kept(root, options, faults, c
 
 
 def test_dataset_of_another_build_that_comes_between_stays(root, options, monkeypatch):
+    publish(b"old")
     rename = hdfs.rename
 
     def rename_after_another(source, target):
