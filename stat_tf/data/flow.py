@@ -102,9 +102,16 @@ def quantize(flow: np.ndarray, bound: float | Sequence[float]) -> np.ndarray:
     Returns:
       uint8 [..., 2].
     """
-    bound = np.asarray(bound, np.float32)
-    # In this order, no motion is 127.5 exactly, whatever the bound.
-    return np.rint((np.clip(flow, -bound, bound) + bound) / (2 * bound) * 255).astype(np.uint8)
+    levels = np.empty(flow.shape, np.uint8)
+    # Axis by axis: NumPy is three times as slow with bounds that alternate from value to value.
+    for axis, limit in enumerate(np.broadcast_to(np.asarray(bound, np.float32), 2)):
+        motion = np.clip(flow[..., axis], -limit, limit)
+        # In this order, no motion is 127.5 exactly, whatever the bound.
+        motion += limit
+        motion /= 2 * limit
+        motion *= 255
+        levels[..., axis] = np.rint(motion)
+    return levels
 
 
 def dequantize(levels: np.ndarray, bound: float | Sequence[float]) -> np.ndarray:
