@@ -56,6 +56,7 @@ setuptools.setup(
             "botocore>=1.31",
             "hdfs>=2.7,<3",
             "tensorflow-io==0.36.0",
+            "urllib3>=1.26",
         ],
         "dask": ["dask>=2024.8", "distributed>=2024.8"],
         "dev": [

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline import artifacts, named_files, verdicts
-from pipeline.graph import Call, Component
+from pipeline.graph import Call, Component, arguments
 from stat_tf import digests, versions
 
 # A parameter of this type: flags of a command, by name; repeated ones as lists, and None where there is no value.
@@ -19,11 +19,7 @@ _AGAIN = {"overwrite": "true"}
 
 def _command(module: str, flags: Mapping[str, Any], **more: str) -> list[str]:
     """A module and its flags; `more` are the places, which come first."""
-    command = [module]
-    for name, value in (*more.items(), *flags.items()):
-        for each in value if isinstance(value, list) else [value]:
-            command.append(f"--{name}" if each is None else f"--{name}={each}")
-    return command
+    return [module, *arguments(more), *arguments(flags)]
 
 
 def _render(call: Call) -> list[list[str]]:

@@ -15,6 +15,15 @@ def _no_reason(*unused) -> str:
     return ""
 
 
+def arguments(flags: Mapping[str, Any]) -> list[str]:
+    """Flags by name as a command line has them: a list once for each value, None a switch without one."""
+    found = []
+    for name, value in flags.items():
+        for each in value if isinstance(value, list) else [value]:
+            found.append(f"--{name}" if each is None else f"--{name}={each}")
+    return found
+
+
 @dataclasses.dataclass(frozen=True)
 class ArtifactType:
     """A kind of directory that one component writes and others read.

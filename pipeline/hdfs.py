@@ -71,7 +71,7 @@ def _ask(address: str, user: str, paths: list[str]) -> None:
         try:
             with contextlib.suppress(FileNotFoundError), _explained(path):
                 client.status(_parts(path)[1])
-        except OSError as error:
+        except (OSError, LookupError, TypeError, ValueError) as error:  # of JSON that is not WebHDFS's, the latter
             raise errors.UserError(
                 f"HDFS at {address} refuses {path} or does not answer ({errors.brief(error)}): check --hdfs_user, and "
                 "--hdfs_host and --hdfs_port, which are those of the name node's web address."
@@ -93,9 +93,12 @@ def _explained(path: str) -> Iterator[None]:
       OSError: It refuses or does not answer.
     """
     import hdfs
+    import urllib3
 
     try:
         yield
+    except urllib3.exceptions.HTTPError as error:  # an answer that breaks off
+        raise OSError(errors.brief(error)) from error
     except hdfs.HdfsError as error:
         said = error.args[0] if error.args else "no reason given"
         said = said.decode(errors="replace").strip() if isinstance(said, bytes) else said
@@ -196,11 +199,14 @@ def delete(path: str) -> None:
 
 
 def rename(source: str, target: str) -> None:
-    """Moves a file or directory to where nothing is. To where a directory is, HDFS would move it into that.
+    """Moves a file or directory to where nothing is.
 
     Raises:
+      FileExistsError: Something is there.
       OSError: HDFS refuses or does not answer.
     """
+    if exists(target):
+        raise _taken(target)
     try:
         with _client(source) as (client, inside):
             client.rename(inside, _parts(target)[1])
@@ -208,6 +214,20 @@ def rename(source: str, target: str) -> None:
         # Perhaps it is done, and the answer alone was lost.
         if exists(source) or not exists(target):
             raise
+    # Where a directory has come to be there since, HDFS has moved it into that.
+    strayed = posixpath.join(target, posixpath.basename(source))
+    try:
+        has_strayed = exists(strayed)
+    except OSError:
+        return  # It is done; that no more can be asked is no failure.
+    if has_strayed:
+        with _client(strayed) as (client, inside):
+            client.rename(inside, _parts(source)[1])
+        raise _taken(target)
+
+
+def _taken(path: str) -> FileExistsError:
+    return FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
 
 
 def move(source: str, target: str) -> None:

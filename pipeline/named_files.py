@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pipeline import artifacts
-from pipeline.graph import Call
+from pipeline.graph import Call, arguments
 from stat_tf import digests, files
 
 # By whose file systems the commands read them, in a remote store. What a flag names that is not here is no file, even
@@ -58,9 +58,7 @@ def _remote(path: str, name: str, given: dict[str, Any]) -> str:
             from pipeline.sources import files as beam_files
 
             # Beam looks for its own options among them.
-            values = {flag: value for flag, value in given.items() if value is not False}
-            options = [f"--{flag}" if value is True else f"--{flag}={value}" for flag, value in values.items()]
-            beam_files.connect(options, path)
+            beam_files.connect(arguments(given), path)
             entries = beam_files.describe(path)
         else:
             entries = files.describe(path)

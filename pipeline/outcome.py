@@ -234,20 +234,21 @@ def finish(
     _check_complete(listed, summary, config)
     warnings = [*listed.warnings, *_judge(listed, summary, config)]
     description = _describe(listed, summary, config, warnings)
-    if again and _is_published(description, config.output):
-        return description
+    with staging.writing(config.output):
+        if again and _is_published(description, config.output):
+            return description
     finished = FileSystems.join(place, "dataset")
-    if lost := _lost(description, finished):
-        raise errors.UserError(
-            f"{FileSystems.join(finished, lost)} is not as the job wrote it, or gone; {config.output} is as it was: "
-            "build again."
-        )
     with staging.writing(finished):
+        if lost := _lost(description, finished):
+            raise errors.UserError(
+                f"{FileSystems.join(finished, lost)} is not as the job wrote it, or gone; {config.output} is as it "
+                "was: build again."
+            )
         _write_rejected(summary, FileSystems.join(finished, info.REJECTED_NAME))
         files.write(FileSystems.join(finished, info.FILE_NAME), description.to_json().encode())
         staging.check_output(config.output, config.overwrite)  # once more: the job may have taken days
     staging.publish(place, config.output)
-    staging.delete_file(failed_list(config.output))
+    staging.delete_old(failed_list(config.output))
     return description
 
 

@@ -22,7 +22,7 @@ def of(settings: training_graph.Settings, graph: Graph) -> list[str]:
 
 def _unread_files(config_dir: str) -> Iterator[str]:
     """On flag files of the directory that are no node's, and that no other one there includes."""
-    paths = sorted(glob.glob(os.path.join(glob.escape(config_dir), "*.flags")))
+    paths = sorted(filter(os.path.isfile, glob.glob(os.path.join(glob.escape(config_dir), "*.flags"))))
     included = {os.path.realpath(path) for each in paths for path in _includes(each)}
     known = [f"{name}.flags" for name in training_graph.FILES.values()]
     unread = [os.path.basename(path) for path in paths if os.path.realpath(path) not in included]

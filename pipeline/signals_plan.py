@@ -73,8 +73,9 @@ def make_plan(config: SignalsConfig) -> Plan:
     Raises:
       UserError: What does not fit, or that the output is taken.
     """
-    staging.recover(config.output)
-    staging.check_output(config.output, config.overwrite)
+    with staging.writing(config.output):
+        staging.recover(config.output)
+        staging.check_output(config.output, config.overwrite)
     dataset = info.load(config.data_dir)
     run = RunConfig.load(config.teacher_run)
     splits = _splits(config, dataset)

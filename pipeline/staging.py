@@ -111,9 +111,19 @@ def writing(place: str) -> Iterator[None]:
 
 def delete_file(path: str) -> None:
     """Deletes a file, if there is one."""
-    if files.exists(path):
+    if hdfs.holds(path):
+        hdfs.delete(path)
+    elif files.exists(path):
         # Beam would read a local name such as a[1] as a pattern.
         FileSystems.delete([path]) if files.is_remote(path) else os.remove(path)
+
+
+def delete_old(path: str) -> None:
+    """Deletes a file of an earlier job, if there is one; where that is refused, what this one did stands."""
+    try:
+        delete_file(path)
+    except Exception as error:  # clients of stores raise errors of many kinds
+        print(f"warning: {path} cannot be deleted ({_reason(error)}): it is of an earlier job.", file=sys.stderr)
 
 
 def recover(output: str) -> None:
@@ -121,7 +131,7 @@ def recover(output: str) -> None:
     output = output.rstrip("/")
     for place in _others(output):
         replaced = os.path.join(place, _REPLACED)
-        if os.path.exists(replaced) and not os.path.exists(output) and (lock := _lock(place)):
+        if _is_there(replaced) and not _is_there(output) and (lock := _lock(place)):
             with lock:
                 os.rename(replaced, output)
 
@@ -175,10 +185,12 @@ def delete(place: str) -> None:
       UserError: What was at the output before is in it, and nothing is at the output.
     """
     replaced = FileSystems.join(place, _REPLACED)
-    if stores.has_directories(place) and files.exists(replaced) and not files.exists(_output(place)):
+    if stores.has_directories(place) and _is_there(replaced) and not _is_there(_output(place)):
         raise errors.UserError(f"What was at {_output(place)} before is {replaced}: move it back.")
     if not files.is_remote(place):
         shutil.rmtree(place, ignore_errors=True)  # A killed build's worker may write one more file.
+    elif hdfs.holds(place):
+        hdfs.delete(place)
     else:
         FileSystems.delete([place + "/"])  # all names that start so, many at a time
 
@@ -190,7 +202,10 @@ def _clean_up(place: str) -> None:
     except errors.UserError as error:
         print(f"warning: {error}", file=sys.stderr)
     except Exception as error:
-        print(f"warning: {place} cannot be deleted ({_reason(error)}): delete it.", file=sys.stderr)
+        mend = "delete it"
+        if hdfs.holds(place):
+            mend = f"move {FileSystems.join(place, _REPLACED)}, if it is there, back to {_output(place)}, then {mend}"
+        print(f"warning: {place} cannot be deleted ({_reason(error)}): {mend}.", file=sys.stderr)
 
 
 def _delete_killed(output: str, own: str) -> None:
@@ -281,6 +296,11 @@ def publish(place: str, output: str, kind: Kind = DATASET) -> None:
         raise errors.UserError(f"The {kind.noun} cannot be moved to {output} ({why}): check --output.") from error
 
 
+def _is_there(path: str) -> bool:
+    """Whether a local path, be it a link that leads nowhere, or one of HDFS is there."""
+    return hdfs.exists(path) if hdfs.holds(path) else os.path.lexists(path)
+
+
 def _rename(source: str, target: str) -> None:
     (hdfs if hdfs.holds(source) else os).rename(source, target)
 
@@ -288,17 +308,12 @@ def _rename(source: str, target: str) -> None:
 def _move_directory(place: str, output: str) -> None:
     finished, replaced = (FileSystems.join(place, name) for name in ("dataset", _REPLACED))
     try:
-        if files.exists(output):
+        if _is_there(output):
             _rename(output, replaced)
         _rename(finished, output)
-        strayed = FileSystems.join(output, "dataset")
-        if hdfs.holds(output) and hdfs.exists(strayed):
-            # HDFS moves into what is there by then, where others fail.
-            _rename(strayed, finished)
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), output)
     except BaseException:
         # HDFS may have done what it was asked to, though its answer was lost or a signal came.
-        if files.exists(replaced) and not files.exists(output):
+        if _is_there(replaced) and not _is_there(output):
             _rename(replaced, output)
         raise
 

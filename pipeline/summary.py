@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import staging
+from pipeline import shard_files, staging
 from pipeline.sources import files
 from stat_tf import errors
 
@@ -45,16 +45,19 @@ def read(place: str) -> list[tuple[str, object]]:
     """Reads what `write` wrote, sorted.
 
     Raises:
-      UserError: There is no such file.
+      UserError: There is no such file, or it cannot be read.
     """
     path = FileSystems.join(place, _NAME)
-    if not files.exists(path):
-        raise errors.UserError(
-            f"The job has ended without its last file, {path}: it was cancelled, or its workers see another {place} "
-            "than this machine does. Give paths that all machines share."
-        )
-    with files.opened(path) as file:
-        return [tuple(json.loads(line)) for line in file.read().decode().splitlines()]
+    try:
+        if files.exists(path):
+            with files.opened(path) as file:
+                return [tuple(json.loads(line)) for line in file.read().decode().splitlines()]
+    except OSError as error:
+        raise shard_files.unreadable(path, error) from error
+    raise errors.UserError(
+        f"The job has ended without its last file, {path}: it was cancelled, or its workers see another {place} "
+        "than this machine does. Give paths that all machines share."
+    )
 
 
 def delete(place: str) -> None:

@@ -59,6 +59,7 @@ def validate(
       UserError: The output is something else than a report, is there already, or cannot be written.
     """
     with staging.writing(output):
+        staging.recover(output)
         staging.check_output(output, overwrite, _REPORT)
     with staging.directory(output) as place:
         findings = job.run(data_dir, info, place, execution, thresholds=thresholds, clips_per_class=clips_per_class)

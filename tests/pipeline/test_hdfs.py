@@ -1,17 +1,20 @@
 """Jobs on Beam with paths in HDFS, against a stand-in for its web service on loopback."""
 
+import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import json
 import socket
 import threading
 
 import pytest
 
-from pipeline import decoder, hdfs, named_files, staging
+from pipeline import build, decoder, hdfs, named_files, outcome, staging, summary, training_graph
 from pipeline.graph import Call
 from pipeline.sources import files
 from stat_tf import errors
+from stat_tf.data import info
 from tests import builds, media, webhdfs
 
 STORE = "hdfs://namenode:8020"
@@ -96,11 +99,15 @@ def test_missing_file_is_named(root, options):
         pass
 
 
-def test_changed_video_is_seen_by_the_pipeline(root, options):
-    flags = dict(option.removeprefix("--").partition("=")[::2] for option in options) | {"hdfs_full_urls": True}
+def test_changed_video_is_seen_by_the_pipeline(root, options, tmp_path):
+    (tmp_path / "build.flags").write_text("--layout=folders\n")
+    for name in ("teacher", "student", "stat"):
+        (tmp_path / f"{name}.flags").write_text(f"--stage={name}\n")
 
-    def observed(**changes):
-        return named_files.observe(Call({}, {"flags": {"videos": f"{STORE}/videos", **flags, **changes}}, {}, ""))
+    def observed(options=options):
+        given = [f"examples:{option}" for option in options]
+        settings = training_graph.Settings(str(tmp_path), videos=f"{STORE}/videos", push_dir="", node_flags=given)
+        return named_files.observe(Call({}, training_graph.make(settings).nodes["examples"].parameters, {}, ""))
 
     put(root, "videos/train/a/1.mp4", b"1")
     before = observed()
@@ -108,7 +115,7 @@ def test_changed_video_is_seen_by_the_pipeline(root, options):
     put(root, "videos/train/a/1.mp4", b"12")
     assert observed() != before
     with pytest.raises(errors.UserError, match="give --hdfs_full_urls too"):
-        observed(hdfs_full_urls=False)
+        observed(options[:3])
 
 
 def test_files_are_replaced(root, options):
@@ -221,6 +228,73 @@ def test_former_dataset_that_cannot_be_put_back_is_kept(root, options, faults, c
     )
 
 
+def test_nothing_is_deleted_where_nothing_can_be_asked(root, options, faults, capsys, monkeypatch):
+    publish(b"old")
+    rename = hdfs.rename
+
+    def rename_and_fail(source, target):
+        rename(source, target)
+        faults.update({("RENAME", f"/sets/{name}/dataset"): 500, ("GETFILESTATUS", f"/sets/{name}/replaced"): 500})
+
+    monkeypatch.setattr(hdfs, "rename", rename_and_fail)
+    with pytest.raises(errors.UserError, match="cannot be moved"), staging.directory(OUTPUT) as place:
+        name = place.rpartition("/")[2]
+        files.write(f"{place}/dataset/dataset.json", b"new")
+        staging.publish(place, OUTPUT)
+    assert published(root)[f"{name}/replaced/dataset.json"] == b"old"
+    assert f"{name}/replaced, if it is there, back to {OUTPUT}, then delete it" in capsys.readouterr().err
+
+
+def test_question_that_is_refused_is_no_failure_of_what_is_done(root, options, faults, capsys):
+    faults |= {("GETFILESTATUS", "/sets/data/dataset"): 500, ("DELETE", "/sets/data.rejected.jsonl"): 500}
+    publish(b"new")
+    assert published(root) == {"data/dataset.json": b"new"}
+    staging.delete_old(outcome.failed_list(OUTPUT))
+    assert "data.rejected.jsonl cannot be deleted (no luck" in capsys.readouterr().err
+
+
+def ready_to_finish(root):
+    """A template's last step, for a build of one shard that is to replace a dataset, and its staging directory."""
+    name, place = "train-00000-of-00001.tfrecord", "sets/data.building-01234567"
+    put(root, f"{place}/dataset/{name}", b"clips")
+    shard = dataclasses.asdict(info.Shard(name, 9, 5, "sum"))
+    put(root, f"{place}/summary.jsonl", json.dumps(["shards", shard]).encode() + b"\n")
+    listed = outcome.Listed(("run",), collections.Counter({("train", "run"): 9}), False, (), ())
+    config = build.BuildConfig("videos", OUTPUT, builds.record_settings(), num_shards=1, overwrite=True)
+    return outcome.Finish(listed, config, f"{STORE}/{place}"), f"{STORE}/{place}"
+
+
+def test_last_step_that_is_tried_twice_at_once_publishes_once(root, options, monkeypatch):
+    put(root, "sets/data/dataset.json", b"old")
+    finish, place = ready_to_finish(root)
+    rename = hdfs.rename
+
+    def rename_after_the_other_try(source, target):
+        monkeypatch.setattr(hdfs, "rename", rename)
+        list(finish.process(""))
+        rename(source, target)
+
+    monkeypatch.setattr(hdfs, "rename", rename_after_the_other_try)
+    with pytest.raises(errors.UserError, match="file exists"):
+        list(finish.process(""))
+    assert list(finish.process("")) == [place]  # the runner's next try
+    assert json.loads((root / "sets" / "data" / "dataset.json").read_bytes())["shards"]["train"]
+    staging.delete(place)
+    assert {path.name for path in (root / "sets").iterdir()} == {"data"}
+    staging.check_output(OUTPUT, overwrite=True)
+
+
+def test_refusals_in_the_end_are_sentences(root, options, faults):
+    finish, place = ready_to_finish(root)
+    inside = place.removeprefix(STORE)
+    faults["LISTSTATUS", f"{inside}/dataset"] = 500
+    with pytest.raises(errors.UserError, match="cannot be written .no luck"):
+        list(finish.process(""))
+    faults["OPEN", f"{inside}/summary.jsonl"] = 500
+    with pytest.raises(errors.UserError, match="summary.jsonl cannot be read .no luck"):
+        summary.read(place)
+
+
 def test_dataset_of_another_build_that_comes_between_stays(root, options, monkeypatch):
     publish(b"old")
     rename = hdfs.rename
@@ -274,22 +348,28 @@ def test_user_who_may_not_write_is_told(root, options):
         pass
 
 
-def test_server_of_another_kind_is_no_empty_hdfs(options):
-    """A name node's other port answers so."""
-
-    answer = b"HTTP/1.1 404 Not Found\r\nContent-type: text/plain\r\n\r\nThis is a Hadoop IPC port.\r\n"
+@pytest.mark.parametrize(
+    "answer, said",
+    [
+        (b"404 Not Found\r\nContent-type: text/plain\r\n\r\nThis is a Hadoop IPC port.\r\n", "Hadoop IPC port"),
+        (b"400 Bad Request\r\nContent-Length: 2\r\n\r\n{}", "RemoteException"),
+        (b"200 OK\r\nContent-Length: 2\r\n\r\n{}", "FileStatus"),
+    ],
+    ids=["name node's other port", "JSON of an error", "JSON"],
+)
+def test_server_of_another_kind_is_no_empty_hdfs(options, answer, said):
 
     def serve(server):
         connection = server.accept()[0]
         with connection:
             connection.recv(2**16)
-            connection.sendall(answer)
+            connection.sendall(b"HTTP/1.1 " + answer)
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=serve, args=[server])
         thread.start()
         port = f"--hdfs_port={server.getsockname()[1]}"
-        with pytest.raises(errors.UserError, match=r"HDFS at .* refuses .*Hadoop IPC port.*check --hdfs_user, and"):
+        with pytest.raises(errors.UserError, match=rf"HDFS at .* refuses .*{said}.*check --hdfs_user, and"):
             files.connect([options[0], port, *options[2:]], f"{STORE}/videos")
         thread.join()
 

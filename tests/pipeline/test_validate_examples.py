@@ -11,6 +11,7 @@ import pytest
 
 from pipeline import beam_options, build, sources
 from pipeline.validation import checks, validate
+from stat_tf import errors
 from stat_tf.data import info
 from tests import builds, media
 
@@ -39,6 +40,20 @@ def data(tmp_path_factory):
     output = tmp_path_factory.mktemp("data") / "data"
     build.build(listing, build.BuildConfig(str(root), str(output), SETTINGS), beam_options.parse([], 0))
     return output
+
+
+def test_report_that_was_being_replaced_by_a_killed_job_is_put_back(data, tmp_path):
+    replaced = tmp_path / "report.building-0123abcd" / "replaced"
+    replaced.mkdir(parents=True)
+    (replaced / "report.json").write_text("{}")
+    (replaced / "report.html").write_text("old")
+    with pytest.raises(errors.UserError, match="already holds a report"):
+        validate.validate(
+            *(str(data), info.load(str(data)), str(tmp_path / "report"), beam_options.parse([], 0)),
+            policy=checks.Policy.of(),
+            thresholds=checks.Thresholds(),
+        )
+    assert (tmp_path / "report" / "report.html").read_text() == "old"
 
 
 @pytest.mark.slow
