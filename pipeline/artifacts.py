@@ -113,7 +113,8 @@ def _run_content(directory: str) -> str:
 
 def _run_metrics(directory: str) -> dict[str, Any]:
     last = _history(directory)[-1]
-    return {"epochs": last["epoch"]} | {name: last[name] for name in ("loss", "prec@1", "val_prec@1") if name in last}
+    shown = {"loss": "loss", "prec@1": "prec@1 in training", "val_prec@1": "val_prec@1"}
+    return {"epochs": last["epoch"]} | {shown[name]: last[name] for name in shown if name in last}
 
 
 def _run_progress(directory: str) -> str:

@@ -23,10 +23,15 @@ def of(settings: training_graph.Settings, graph: Graph) -> list[str]:
 def _unread_files(config_dir: str) -> Iterator[str]:
     """On flag files of the directory that are no node's, and that no other one there includes."""
     paths = sorted(filter(os.path.isfile, glob.glob(os.path.join(glob.escape(config_dir), "*.flags"))))
-    included = {os.path.realpath(path) for each in paths for path in _includes(each)}
+    included = {os.path.realpath(path): (path, each) for each in paths for path in _includes(each)}
     known = [f"{name}.flags" for name in training_graph.FILES.values()]
     unread = [os.path.basename(path) for path in paths if os.path.realpath(path) not in included]
-    if unread := [name for name in unread if name not in known]:
+    unread = [name for name in unread if name not in known]
+    for path, each in included.values():  # as in a copy of another directory
+        if os.path.basename(path) in unread:
+            unread.remove(os.path.basename(path))
+            yield f"{each} includes {path}, not the file of that name beside it: correct its --flagfile=."
+    if unread:
         yield f"No component reads {' and '.join(unread)} in {config_dir}; what they read: {', '.join(known)}."
 
 

@@ -180,9 +180,13 @@ def _lock(descriptor: int) -> bool:
     for attempt in range(_LOCK_TRIES):
         if attempt:
             time.sleep(_LOCK_PAUSE_SECONDS)
-        with contextlib.suppress(BlockingIOError):
+        try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
+        except BlockingIOError:
+            continue
+        except OSError:
+            pass  # A file system without locks: two commands at once are not told of each other.
+        return True
     return False
 
 

@@ -7,7 +7,7 @@ import shlex
 
 import tensorflow as tf
 
-from stat_tf import errors, files
+from stat_tf import errors, files, processes
 from stat_tf.data import dataset
 from stat_tf.data import info as info_lib
 from stat_tf.training import assembly, checkpoints, preemption, resolve, resumption, snapshot, strategies
@@ -98,6 +98,8 @@ class _Run:
 
     def _read(self, origin: str) -> None:
         config, run_dir = self._config, self._run_dir
+        if not files.is_remote(run_dir):
+            self._stack.enter_context(processes.locked(run_dir, "stat_tf.train"))
         if not files.exists(os.path.join(run_dir, FILE_NAME)):
             # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
             config.save(run_dir)

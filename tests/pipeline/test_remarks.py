@@ -1,6 +1,7 @@
 """What is said of a training graph before it runs."""
 
 import pathlib
+import shutil
 
 import pytest
 
@@ -39,6 +40,15 @@ def test_flag_file_of_no_node_is_named(config):
         f"No component reads push.flags and studnet_longer.flags in {config}; what they read: videos"
     )
     assert "student_longer.flags" in remark and "bless.flags" in remark
+
+
+def test_copy_that_reads_the_originals_common_file_is_told_of(config, tmp_path):
+    copy = shutil.copytree(config, tmp_path / "copy")
+    (remark,) = said(copy)
+    assert remark == (
+        f"{copy}/teacher.flags includes {config}/common.flags, not the file of that name beside it: correct its "
+        "--flagfile=."
+    )
 
 
 def test_files_that_are_not_there_are_named(config):

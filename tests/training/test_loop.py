@@ -2,6 +2,8 @@
 
 import dataclasses
 import shlex
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -43,6 +45,16 @@ SETTINGS = {
     "soft_label_weight": 0.8,
     "temperature": 2.5,
 }
+
+
+# Holds a run directory until its input ends.
+HOLD = """
+import sys
+from stat_tf import processes
+with processes.locked(sys.argv[1], "stat_tf.train"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(scope="module")
@@ -168,3 +180,17 @@ def test_summary_can_be_pasted_into_a_shell(config):
     assert shlex.split(evaluate)[-3:] == ["--run_dir=it's a run", "--data_dir=my data", "--split=held_out"]
     # Not all of this line is for the shell: it says which flags to fill in.
     assert shlex.quote("--init_run=it's a run") in train
+
+
+def test_run_that_another_process_is_at_work_on_is_left_alone(root, tmp_path):
+    stage = {"stage": "student", "eval_split": "", "crop_size": "18x24"}
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path / "run")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(errors.UserError, match="Another python -m stat_tf.train.*is at work in .*run: wait"):
+            runs.train(root / "data", tmp_path / "run", **stage)
+    finally:
+        other.communicate()
+    assert runs.train(root / "data", tmp_path / "run", **stage).epochs_done
