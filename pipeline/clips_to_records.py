@@ -26,7 +26,13 @@ RECORDS = "records"
 REJECTED = "rejected"
 CONTENTS = "contents"
 FINGERPRINTS = "fingerprints"
-STRETCHED = "stretched"
+ODDITIES = "oddities"
+# Oddities of clips that are stored.
+STRETCHED = "stretched"  # it has too few frames, and repeats some
+CUT_SHORT = "cut short"  # the video states more frames than there are
+
+# Headers are often wrong by a frame or two.
+_WHOLE = 0.9  # of the frames that a video states
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,9 +157,9 @@ class ClipToRecord(beam.DoFn):
     Records go through a file each, and only their paths through the runner: a local runner keeps
     in memory all that it shuffles.
 
-    Yields (kind, value) pairs: `RECORDS`, (shard, `StagedRecord`); `STRETCHED`, 1 for one that repeats frames, having
-    too few; `REJECTED`, a `rejection` for a clip that cannot be used; of whole videos, `CONTENTS`, (SHA-256 of the
-    file, (split, id)) for one that can, and `FINGERPRINTS`, the `fingerprint` of each.
+    Yields (kind, value) pairs: `RECORDS`, (shard, `StagedRecord`); `ODDITIES`, (`STRETCHED` or `CUT_SHORT`, (1, id));
+    `REJECTED`, a `rejection` for a clip that cannot be used; of whole videos, `CONTENTS`, (SHA-256 of the file, (split,
+    id)) for one that can, and `FINGERPRINTS`, the `fingerprint` of each.
     """
 
     def __init__(
@@ -217,7 +223,7 @@ class ClipToRecord(beam.DoFn):
             yield self._reject(clip, source.reason)
         else:
             yield self._stage(task, clip.path, source)
-            yield from self._stretched(source)
+            yield from self._oddities(clip.path, source)
             yield CONTENTS, (content, (clip.split, clip.path))
         yield FINGERPRINTS, fingerprint(clip, content)
 
@@ -230,11 +236,13 @@ class ClipToRecord(beam.DoFn):
                 yield self._reject(clip, source.reason, clip_id)
             else:
                 yield self._stage(task, clip_id, source)
-                yield from self._stretched(source)
+                yield from self._oddities(clip_id, source)
 
-    def _stretched(self, source: video.VideoClip) -> Iterator[tuple[str, int]]:
+    def _oddities(self, clip_id: str, source: video.VideoClip) -> Iterator[tuple[str, tuple]]:
         if source.count < self._settings.num_places:
-            yield STRETCHED, 1
+            yield ODDITIES, (STRETCHED, (1, clip_id))
+        if source.count < _WHOLE * source.stated_count:
+            yield ODDITIES, (CUT_SHORT, (1, clip_id))
 
     def _reject(self, clip: Clip, reason: str, clip_id: str | None = None) -> tuple[str, dict]:
         self._num_rejected.inc()

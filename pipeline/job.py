@@ -22,7 +22,7 @@ class Summary:
     rejected: list[dict] = dataclasses.field(default_factory=list)
     duplicates: list[dict[str, list[str]]] = dataclasses.field(default_factory=list)
     fingerprint: str = ""
-    num_stretched: int = 0
+    oddities: list[tuple[str, int, str]] = dataclasses.field(default_factory=list)  # kind, clips, the first one's id
 
     @property
     def num_clips(self) -> int:
@@ -33,6 +33,12 @@ class Summary:
 def _digest_sum(digests: Iterable[str]) -> str:
     """One digest for many, whatever their order."""
     return f"{sum(int(digest, 16) for digest in digests) % (1 << 256):064x}"
+
+
+def _number_and_first(found: Iterable[tuple[int, str]]) -> tuple[int, str]:
+    """Of clips, or of some at a time: how many, and the first one's id."""
+    numbers, ids = zip(*found, strict=True)
+    return sum(numbers), min(ids)
 
 
 def _across_splits(element: tuple[str, Iterable[tuple[str, str]]]) -> list[dict[str, list[str]]]:
@@ -49,7 +55,7 @@ class _Read:
     rejected: beam.PCollection
     contents: beam.PCollection
     fingerprints: beam.PCollection
-    stretched: beam.PCollection
+    oddities: beam.PCollection
     every_shard: beam.PCollection
 
 
@@ -67,7 +73,7 @@ def _divide(found: beam.PCollection, step: str, *kinds: str) -> list[beam.PColle
 def _read_whole(tasks: beam.PCollection, convert: beam.DoFn, every_shard: beam.PCollection) -> _Read:
     """Reads clips, each a video of its own."""
     found = tasks | "ClipToRecord" >> beam.ParDo(convert)
-    return _Read(*_divide(found, "Clip", clips_to_records.RECORDS, *_FOUND, clips_to_records.STRETCHED), every_shard)
+    return _Read(*_divide(found, "Clip", clips_to_records.RECORDS, *_FOUND, clips_to_records.ODDITIES), every_shard)
 
 
 def _read_cut(
@@ -116,7 +122,7 @@ def _read_cut(
         "every_shard": (every_shard, names),
     }
     merged = {name: both | f"All {name}" >> beam.Flatten() for name, both in merged.items()}
-    return _Read(records, stretched=read.stretched, **merged)
+    return _Read(records, oddities=read.oddities, **merged)
 
 
 def read_summary(place: str) -> Summary:
@@ -127,8 +133,8 @@ def read_summary(place: str) -> Summary:
     """
     summary = Summary()
     for kind, value in summary_lib.read(place):
-        if kind in ("fingerprint", "num_stretched"):
-            setattr(summary, kind, value)
+        if kind == "fingerprint":
+            summary.fingerprint = value
         else:
             getattr(summary, kind).append(value)
     summary.shards.sort(key=operator.itemgetter("name"))
@@ -208,15 +214,14 @@ def run(
         )
         duplicates = read.contents | "ByContent" >> beam.GroupByKey() | beam.FlatMap(_across_splits)
         fingerprint = read.fingerprints | "Fingerprint" >> beam.CombineGlobally(_digest_sum)
-        # Of no clip at all, nothing: that is no 0, and needs no step that makes one.
-        num_stretched = read.stretched | "NumStretched" >> beam.CombineGlobally(sum).without_defaults()
+        oddities = read.oddities | "NumOddities" >> beam.CombinePerKey(_number_and_first)
         summary = summary_lib.write(
             (
                 written | "Shards" >> beam.Map(lambda shard: ("shards", dataclasses.asdict(shard))),
                 read.rejected | "Rejected" >> beam.Map(lambda fields: ("rejected", fields)),
                 duplicates | "Duplicates" >> beam.Map(lambda found: ("duplicates", found)),
                 fingerprint | "OneFingerprint" >> beam.Map(lambda digest: ("fingerprint", digest)),
-                num_stretched | "OneNumber" >> beam.Map(lambda number: ("num_stretched", number)),
+                oddities | "Oddities" >> beam.MapTuple(lambda kind, found: ("oddities", (kind, *found))),
             ),
             place,
         )

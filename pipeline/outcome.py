@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
 
 from pipeline import decoder, job, shards, staging
-from pipeline.clips_to_records import RecordSettings
+from pipeline.clips_to_records import CUT_SHORT, STRETCHED, RecordSettings
 from pipeline.job import Summary
 from pipeline.sources import checks, files, unlabeled
 from stat_tf import errors
@@ -113,13 +113,20 @@ def _judge(listed: Listed, summary: Summary, config: BuildConfig) -> list[str]:
                 f"{message}; --max_rejected allows {config.max_rejected:.0%}. There is no dataset; {path} lists them."
             )
         warnings.append(f"{message}.")
-    if summary.num_stretched:
-        s = config.settings
-        warnings.append(
-            f"{summary.num_stretched} of {num_clips} clips have fewer than the {s.num_places} frames of "
-            f"--num_segments={s.num_segments} times --num_frames={s.num_frames}, and repeat some."
-        )
+    said = _sayings(config.settings)
+    warnings += [
+        f"{number} of {num_clips} clips {said[kind]}, as {first}." for kind, number, first in sorted(summary.oddities)
+    ]
     return warnings
+
+
+def _sayings(s: RecordSettings) -> dict[str, str]:
+    """What is to be said of clips with an oddity."""
+    return {
+        STRETCHED: f"have fewer than the {s.num_places} frames of --num_segments={s.num_segments} "
+        f"times --num_frames={s.num_frames}, and repeat some",
+        CUT_SHORT: "are of videos with less than nine tenths of the frames that they state, and may be cut short",
+    }
 
 
 def _describe(listed: Listed, summary: Summary, config: BuildConfig, warnings: list[str]) -> info.DatasetInfo:

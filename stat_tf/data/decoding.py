@@ -59,6 +59,7 @@ class Index:
         gives only decoding times) frames have to be counted from the first on.
       time_base: Seconds a unit of `times`.
       nominal_rate: Frames a second as the container states them; 0 when it does not.
+      stated_frames: How many frames the container says that there are; 0 when it does not.
     """
 
     times: array
@@ -66,6 +67,7 @@ class Index:
     exact: bool
     time_base: Fraction
     nominal_rate: float
+    stated_frames: int
 
 
 def average_rate(times: Sequence[int], time_base: Fraction, nominal_rate: float) -> float:
@@ -151,7 +153,7 @@ def read_index(container: av.container.InputContainer, stream: av.VideoStream) -
     # What AVI gives as presentation times are decoding times.
     exact = complete and container.format.name != "avi" and all(a < b for a, b in itertools.pairwise(times))
     key_frames = sorted(bisect.bisect_left(times, key) for key in keys) if exact else []
-    return Index(times, key_frames, exact, stream.time_base, float(stream.average_rate or 0))
+    return Index(times, key_frames, exact, stream.time_base, float(stream.average_rate or 0), stream.frames)
 
 
 def read_decodable_index(path: str, file: BinaryIO | None) -> Index:
@@ -161,7 +163,7 @@ def read_decodable_index(path: str, file: BinaryIO | None) -> Index:
         rate = stream.average_rate or Fraction(25)
         for frame in frames_of(container, stream):
             times.append(frame.pts if frame.pts is not None else round(len(times) / (rate * stream.time_base)))
-        return Index(array("q", sorted(times)), [], False, stream.time_base, float(rate))
+        return Index(array("q", sorted(times)), [], False, stream.time_base, float(rate), stream.frames)
 
 
 def group_runs(wanted: Sequence[int], key_frames: Sequence[int]) -> list[tuple[int, list[int]]]:

@@ -28,6 +28,7 @@ class VideoClip:
       indices: K*S*T positions of the frames in the video.
       count: Frames in the video.
       others: uint8 [H, W, 3] by position in the video: the frames that motion needs beyond those above.
+      stated_count: Frames that the container says the video has; 0 when it does not, or of a part of a video.
     """
 
     frames: np.ndarray
@@ -36,6 +37,7 @@ class VideoClip:
     indices: list[int]
     count: int
     others: dict[int, np.ndarray]
+    stated_count: int = 0
 
     @property
     def pictures(self) -> dict[int, np.ndarray]:
@@ -105,6 +107,7 @@ def read_clip(
         indices=chosen,
         count=len(index.times),
         others={i: found[i] for i in others},
+        stated_count=index.stated_frames,
     )
 
 

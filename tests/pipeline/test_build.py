@@ -115,7 +115,8 @@ def test_clips_that_repeat_frames_are_counted(tmp_path):
     ]
     assert sorted(len(np.unique(each)) for each in times) == [4, 6]
     assert description.warnings == (
-        "2 of 4 clips have fewer than the 6 frames of --num_segments=2 times --num_frames=3, and repeat some.",
+        "2 of 4 clips have fewer than the 6 frames of --num_segments=2 times --num_frames=3, and repeat some, as "
+        "test/run/c.mp4.",
     )
     # The parts of videos that are cut too, here of five frames, and four.
     listing = sources.read_all(
@@ -124,6 +125,18 @@ def test_clips_that_repeat_frames_are_counted(tmp_path):
     config = build.BuildConfig("", str(tmp_path / "cut"), settings)
     (warning,) = build.build(listing, config, beam_options.parse([], 2)).warnings
     assert warning.startswith("7 of 7 clips have fewer than the 6 frames")
+
+
+def test_videos_that_are_cut_short_are_counted(tmp_path):
+    for number, kept in enumerate((1.0, 0.4, 0.5, 1.0)):
+        path = tmp_path / "v" / ("train", "test")[number % 2] / "run" / f"{number}.avi"
+        media.encode_video(path, np.random.default_rng(number).integers(0, 256, (40, 48, 64, 3), np.uint8))
+        path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    description = run(tmp_path / "v", tmp_path / "data")
+    assert description.warnings == (
+        "2 of 4 clips are of videos with less than nine tenths of the frames that they state, and may be cut short, as "
+        "test/run/1.avi.",
+    )
 
 
 def broken_manifest(tmp_path, good):
