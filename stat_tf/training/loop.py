@@ -98,11 +98,11 @@ class _Run:
 
     def _read(self, origin: str) -> None:
         config, run_dir = self._config, self._run_dir
-        if not files.is_remote(run_dir):
-            self._stack.enter_context(processes.locked(run_dir, "stat_tf.train"))
         if not files.exists(os.path.join(run_dir, FILE_NAME)):
             # Only now, lest a mistake found until here leaves a run directory that the mended command does not fit.
             config.save(run_dir)
+        if not files.is_remote(run_dir):
+            self._stack.enter_context(processes.locked(run_dir, "stat_tf.train"))
         self._checkpoints = self._stack.enter_context(
             checkpoints.RunCheckpoints(
                 run_dir,
