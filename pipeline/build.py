@@ -3,7 +3,6 @@
 import collections
 import dataclasses
 import functools
-import os
 import shlex
 
 from apache_beam.io.filesystems import FileSystems
@@ -22,9 +21,7 @@ def _set_aside_misnamed(listing: Listing, videos: str) -> tuple[Listing, list[di
     clips, rejected = [], []
     for clip in listing.clips:
         if not files.is_utf8(clip.path):
-            escaped = os.fsencode(clip.path).decode(errors="backslashreplace")
-            file = os.fsencode(clip.file).decode(errors="backslashreplace")
-            clip = dataclasses.replace(clip, path=escaped, file=file)
+            clip = dataclasses.replace(clip, path=files.shown(clip.path), file=files.shown(clip.file))
             rejected.append(clips_to_records.rejection(clip, videos, "its name is not UTF-8"))
         clips.append(clip)
     return dataclasses.replace(listing, clips=tuple(clips)), rejected

@@ -94,6 +94,19 @@ class StagedRecord:
     path: str
 
 
+def stage(serialized: bytes, clip_id: str, place: str) -> StagedRecord:
+    """Writes a record to a file of its own in a directory.
+
+    Raises:
+      UserError: It cannot be written.
+    """
+    # A runner may try again, while the first try still writes: a name for each, of which one reaches the shard.
+    path = FileSystems.join(place, f"{hashlib.sha256(clip_id.encode()).hexdigest()}-{uuid.uuid4().hex}")
+    with staging.writing(place):
+        files.write(path, serialized)
+    return StagedRecord(clip_id, path)
+
+
 # Halving the chroma, as JPEG does by default, would blur the colours that LR frames are made from in training.
 _FULL_CHROMA = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
 
@@ -250,14 +263,10 @@ class ClipToRecord(beam.DoFn):
         return REJECTED, rejection(clip, self._videos, reason, clip_id)
 
     def _stage(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> tuple[str, tuple]:
-        serialized = self._serialize(task, clip_id, source)
-        # A runner may try again, while the first try still writes: a name for each, of which one reaches the shard.
-        staged = FileSystems.join(self._place, f"{hashlib.sha256(clip_id.encode()).hexdigest()}-{uuid.uuid4().hex}")
-        with staging.writing(self._place):
-            files.write(staged, serialized)
+        staged = stage(self._serialize(task, clip_id, source), clip_id, self._place)
         self._num_records.inc()
         progress.report(self._progress, done=1)
-        return RECORDS, (task.shard, StagedRecord(clip_id, staged))
+        return RECORDS, (task.shard, staged)
 
     def _serialize(self, task: ClipTask, clip_id: str, source: video.VideoClip) -> bytes:
         s, clip = self._settings, task.clip

@@ -69,7 +69,7 @@ def _ask(address: str, user: str, paths: list[str]) -> None:
     client = hdfs.InsecureClient(address, user=user, timeout=_ANSWERS_WITHIN)
     for path in paths:
         try:
-            with contextlib.suppress(FileNotFoundError), _explained(path):
+            with contextlib.suppress(FileNotFoundError), explained(path):
                 client.status(_parts(path)[1])
         except (OSError, LookupError, TypeError, ValueError) as error:  # of JSON that is not WebHDFS's, the latter
             raise errors.UserError(
@@ -85,8 +85,8 @@ def _parts(path: str) -> tuple[str, str]:
 
 
 @contextlib.contextmanager
-def _explained(path: str) -> Iterator[None]:
-    """Turns the client's errors into Python's; those of the connection are OSErrors as they are.
+def explained(path: str) -> Iterator[None]:
+    """Turns the errors of the client, and of what Beam reads with it, into Python's.
 
     Raises:
       FileNotFoundError: HDFS says that there is no such thing.
@@ -110,8 +110,8 @@ def _explained(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _client(path: str) -> Iterator[tuple["hdfs.Client", str]]:
-    """The client by which Beam reads, for this process, and the path within HDFS; errors as of `_explained`."""
-    with _explained(path):
+    """The client by which Beam reads, for this process, and the path within HDFS; errors as of `explained`."""
+    with explained(path):
         yield FileSystems.get_filesystem(path)._hdfs_client, _parts(path)[1]
 
 
@@ -135,21 +135,23 @@ def _metadata(path: str, status: dict) -> FileMetadata:
     return FileMetadata(path, status["length"], status["modificationTime"] / 1000)
 
 
+def _list(directory: str) -> list[tuple[str, dict]]:
+    """(path, WebHDFS's FileStatus) of what is in a directory; [] where it is gone."""
+    with contextlib.suppress(FileNotFoundError), _client(directory) as (client, inside):
+        return [(posixpath.join(directory, name), status) for name, status in client.list(inside, status=True)]
+    return []
+
+
 def children(directory: str) -> list[FileMetadata]:
     """The files in a directory, without those in directories below; [] where there is none.
 
     Raises:
       OSError: HDFS refuses or does not answer.
     """
-    return [_metadata(path, status) for path, status in _list(directory) if status["type"] == "FILE"]
-
-
-def _list(directory: str) -> list[tuple[str, dict]]:
     status = _status(directory)
-    if status is None or status["type"] == "FILE":
+    if not status or status["type"] == "FILE":
         return []
-    with _client(directory) as (client, inside):
-        return [(posixpath.join(directory, name), status) for name, status in client.list(inside, status=True)]
+    return [_metadata(path, status) for path, status in _list(directory) if status["type"] == "FILE"]
 
 
 def tree(root: str) -> list[FileMetadata]:
@@ -159,23 +161,13 @@ def tree(root: str) -> list[FileMetadata]:
       OSError: HDFS refuses or does not answer.
     """
     status = _status(root)
-    if status and status["type"] == "FILE":
-        return [_metadata(root, status)]
-    found = []
-    for path, status in _list(root):
-        found += tree(path) if status["type"] == "DIRECTORY" else [_metadata(path, status)]
-    return found
+    return _below(root, status) if status else []
 
 
-@contextlib.contextmanager
-def reading(path: str) -> Iterator[None]:
-    """Errors of what Beam reads meanwhile as Python's.
-
-    Raises:
-      OSError: HDFS refuses or does not answer, or there is no such file.
-    """
-    with _explained(path):
-        yield
+def _below(path: str, status: dict) -> list[FileMetadata]:
+    if status["type"] == "FILE":
+        return [_metadata(path, status)]
+    return [entry for each in _list(path) for entry in _below(*each)]
 
 
 def write(path: str, data: bytes | BinaryIO) -> None:

@@ -2,18 +2,15 @@
 
 import dataclasses
 import hashlib
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import apache_beam as beam
 import numpy as np
 import tensorflow as tf
-from apache_beam.io.filesystems import FileSystems
 from apache_beam.ml.inference import base as inference
 
-from pipeline import cores, progress, shard_files, staging
+from pipeline import clips_to_records, cores, progress, shard_files
 from pipeline.clips_to_records import StagedRecord
-from pipeline.sources import files
 from stat_tf import signals as signals_lib
 from stat_tf import stores
 from stat_tf.data import augment, degrade, info, record
@@ -221,12 +218,9 @@ class _Stage(beam.DoFn):
 
     def _stage(self, source: SourceClip, views: record.LrViews) -> tuple[str, tuple[str, StagedRecord]]:
         clip_id = _clip_id(source)
-        # A runner may try again, while the first try still writes: a name for each, of which one reaches the shard.
-        staged = FileSystems.join(self._staging, f"{hashlib.sha256(clip_id.encode()).hexdigest()}-{uuid.uuid4().hex}")
-        with staging.writing(self._staging):
-            files.write(staged, record.encode_views(source.serialized, views))
+        staged = clips_to_records.stage(record.encode_views(source.serialized, views), clip_id, self._staging)
         progress.report(self._count, done=1)
-        return RECORD, (source.shard, StagedRecord(clip_id, staged))
+        return RECORD, (source.shard, staged)
 
 
 class StageSignals(_Stage):

@@ -1,6 +1,7 @@
 """Annotation and video files, wherever Beam's file systems can reach them."""
 
 import contextlib
+import io
 import itertools
 import os
 import shutil
@@ -86,7 +87,7 @@ def opened(path: str) -> Iterator[BinaryIO]:
       OSError: It is not there or cannot be read; from some stores come errors of their own.
     """
     with (
-        hdfs.reading(path) if hdfs.holds(path) else contextlib.nullcontext(),
+        hdfs.explained(path) if hdfs.holds(path) else contextlib.nullcontext(),
         FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as file,
     ):
         yield file
@@ -98,17 +99,14 @@ def write(path: str, data: bytes) -> None:
     Raises:
       OSError: It cannot be written; from some stores come errors of their own.
     """
-    if hdfs.holds(path):
-        hdfs.write(path, data)
-    elif not data and path.startswith("s3://"):
+    if not data and path.startswith("s3://"):
         stores.put_empty(path)
     else:
-        with FileSystems.create(path, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            file.write(data)
+        upload(io.BytesIO(data), path)
 
 
 def upload(local: BinaryIO, path: str) -> None:
-    """Copies an open file that is not empty to a store, a part at a time.
+    """Copies an open file to a store, a part at a time; to S3, one that is not empty.
 
     Raises:
       OSError: It cannot be written; from some stores come errors of their own.
@@ -154,6 +152,11 @@ def is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def shown(name: str) -> str:
+    """A name as text that can be printed and stored: of bytes that are no UTF-8, their escapes."""
+    return os.fsencode(name).decode(errors="backslashreplace")
 
 
 def check_name(text: str, where: str) -> None:

@@ -17,8 +17,9 @@ def _classes(videos: str, clips: list[Clip]) -> tuple[str, ...]:
             classes.update(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
     for name in classes:
         if not files.is_utf8(name):
-            escaped = os.fsencode(name).decode(errors="backslashreplace")
-            raise errors.UserError(f"The class folder {escaped} in {videos} has a name that is not UTF-8: rename it.")
+            raise errors.UserError(
+                f"The class folder {files.shown(name)} in {videos} has a name that is not UTF-8: rename it."
+            )
     return tuple(sorted(classes))
 
 
@@ -43,7 +44,7 @@ def read(videos: str) -> Listing:
         if hidden or not path.lower().endswith(files.VIDEO_SUFFIXES) or not folders:
             continue
         if folders[0] not in info.SPLITS:
-            others.add(os.fsencode(folders[0]).decode(errors="backslashreplace"))
+            others.add(files.shown(folders[0]))
         elif folders[0] == "unlabeled":
             clips.append(Clip(path, "", "unlabeled"))
         elif len(folders) == 1:

@@ -15,7 +15,7 @@ from pipeline.graph import Call
 from pipeline.sources import files
 from stat_tf import errors
 from stat_tf.data import info
-from tests import builds, media, webhdfs
+from tests import builds, configs, media, webhdfs
 
 STORE = "hdfs://namenode:8020"
 OUTPUT = f"{STORE}/sets/data"
@@ -100,13 +100,11 @@ def test_missing_file_is_named(root, options):
 
 
 def test_changed_video_is_seen_by_the_pipeline(root, options, tmp_path):
-    (tmp_path / "build.flags").write_text("--layout=folders\n")
-    for name in ("teacher", "student", "stat"):
-        (tmp_path / f"{name}.flags").write_text(f"--stage={name}\n")
+    config = configs.write(tmp_path / "config", "", build="--layout=folders\n")
 
     def observed(options=options):
         given = [f"examples:{option}" for option in options]
-        settings = training_graph.Settings(str(tmp_path), videos=f"{STORE}/videos", push_dir="", node_flags=given)
+        settings = training_graph.Settings(str(config), videos=f"{STORE}/videos", push_dir="", node_flags=given)
         return named_files.observe(Call({}, training_graph.make(settings).nodes["examples"].parameters, {}, ""))
 
     put(root, "videos/train/a/1.mp4", b"1")

@@ -6,18 +6,15 @@ import shutil
 import pytest
 
 from pipeline import remarks, training_graph
+from tests import configs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
 def config(tmp_path):
-    directory = tmp_path / "config"
-    directory.mkdir()
-    (directory / "common.flags").write_text("--epochs=3\n--eval_split=\n")
-    for name in ("teacher", "student", "stat"):
-        (directory / f"{name}.flags").write_text(f"--flagfile={directory}/common.flags\n--stage={name}\n")
-    (directory / "signals.flags").write_text("--num_views=2\n")  # of a node that the graph has with --signals alone
+    # The file of signals is of a node that the graph has with --signals alone.
+    directory = configs.write(tmp_path / "config", "--epochs=3\n--eval_split=\n", signals="--num_views=2\n")
     (directory / "notes.txt").write_text("")
     (tmp_path / "clips").mkdir()
     return directory

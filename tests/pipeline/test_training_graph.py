@@ -9,19 +9,15 @@ from absl import flags, logging
 from pipeline import artifacts, components, training_graph
 from pipeline.graph import Call
 from stat_tf import digests, errors, files
+from tests import configs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
 def config(tmp_path):
-    directory = tmp_path / "config"
-    directory.mkdir()
-    (directory / "common.flags").write_text("--width=0.5\n--epochs=3\n")
-    for name in ("teacher", "student", "stat"):
-        (directory / f"{name}.flags").write_text(f"--flagfile={directory}/common.flags\n--stage={name}\n")
-    (directory / "build.flags").write_text("# a comment\n--layout=folders\n--lr_size=12x16\n--lr_size=6x8\n")
-    return directory
+    build = "# a comment\n--layout=folders\n--lr_size=12x16\n--lr_size=6x8\n"
+    return configs.write(tmp_path / "config", "--width=0.5\n--epochs=3\n", build=build)
 
 
 def make(config, **changes):
